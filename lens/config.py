@@ -1,0 +1,207 @@
+"""What a model is, in one frozen value: every difference between families is a field here.
+
+A family file turns a Hugging Face config into a `ModelConfig`; the components read nothing else.
+There is no `if model_type == …` anywhere in the core: if a family seems to need one, a field is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Placement = Literal["in", "out", "add"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryScaling:
+    """How rotary frequencies are stretched for long contexts.
+
+    `linear` divides all frequencies by `factor`; `llama3` only the low ones, with a smooth ramp
+    between the wavelengths `original_n_ctx / low_freq_factor` and `original_n_ctx / high_freq_factor`;
+    `yarn` (arXiv 2309.00071) ramps between `beta_slow` and `beta_fast` rotations and multiplies
+    the tables by `attention_factor`.
+    """
+
+    kind: Literal["linear", "llama3", "yarn"]
+    factor: float
+    original_n_ctx: int | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+    truncate: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Rotary position embedding (RoFormer, arXiv 2104.09864) on the first `dim` entries of a head.
+
+    `interleaved` pairs neighbours (GPT-J); otherwise entry `i` is paired with `i + dim / 2` (NeoX, Llama).
+    """
+
+    dim: int
+    theta: float = 10_000.0
+    interleaved: bool = False
+    scaling: RotaryScaling | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """A mixture of experts: a router sends each position to `top_k` of `n` MLPs.
+
+    `normalize` rescales the chosen router probabilities to sum to one (Mixtral).
+    """
+
+    n: int
+    top_k: int
+    normalize: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """Token ids to the first residual stream.
+
+    `d_embed` below `d_model` means factorised embeddings with a projection (OPT-350m). Learned positions
+    have `n_positions` rows after the first `position_offset` (OPT skips two). `scale` multiplies the token
+    embedding (Gemma).
+    """
+
+    d_vocab: int
+    d_embed: int
+    n_positions: int | None = None
+    position_offset: int = 0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """A stack of identical blocks.
+
+    Norms sit where `norm_placement` says: `in` before each branch (pre-norm), `out` on a branch's output
+    before it joins the stream, `add` after the sum (post-norm). Pre-norm is `{in}`, the original
+    transformer `{add}`, Gemma-2 `{in, out}`, OLMo-2 `{out}`.
+    """
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_head: int
+    n_kv_heads: int
+    d_mlp: int | None  # None: attention only
+    causal: bool = True
+
+    norm: Literal["layer", "rms", "none"] = "layer"
+    norm_eps: float = 1e-5
+    norm_unit_offset: bool = False  # the weight is stored as (gain - 1): Gemma
+    norm_placement: frozenset[Placement] = frozenset({"in"})
+    final_norm: bool = True
+    parallel: bool = False  # attention and MLP read the same residual stream: GPT-J, NeoX, Phi
+    shared_norm: bool = False  # … through the same norm: GPT-J, Phi
+
+    attn_bias: frozenset[Literal["q", "k", "v", "o"]] = frozenset()
+    attn_scale: float | None = None  # None: d_head ** -0.5
+    attn_softcap: float | None = None  # scores become c * tanh(scores / c): Gemma-2
+    qk_norm: Literal["head", "all"] | None = None  # over one head, or all heads before splitting (OLMo-2)
+    windows: tuple[int | None, ...] | None = None  # per layer: positions visible, itself included
+    rotary: tuple[Rotary | None, ...] | None = None  # per layer
+
+    act_fn: str = "gelu_new"
+    gated: bool = False
+    mlp_bias: bool = True
+    experts: Experts | None = None
+
+    def window(self, layer: int) -> int | None:
+        return self.windows[layer] if self.windows else None
+
+    def rotary_at(self, layer: int) -> Rotary | None:
+        return self.rotary[layer] if self.rotary else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnembedConfig:
+    """The last residual stream to logits. `d_embed` below `d_model` projects first (OPT-350m).
+
+    `scale` multiplies the normalised stream, `softcap` bounds the logits (Gemma-2).
+    """
+
+    d_vocab: int
+    d_embed: int
+    bias: bool = False
+    scale: float = 1.0
+    softcap: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A whole model. Sizes of the stack are readable here under TransformerLens's names."""
+
+    family: str
+    name: str
+    n_ctx: int
+    embed: EmbedConfig
+    stack: StackConfig
+    unembed: UnembedConfig
+    tied: bool = False  # W_U is W_E: one tensor, taken from the checkpoint's tensors, not from its config
+    hf: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the config it came from
+
+    n_layers = property(lambda self: self.stack.n_layers)
+    d_model = property(lambda self: self.stack.d_model)
+    n_heads = property(lambda self: self.stack.n_heads)
+    n_key_value_heads = property(lambda self: self.stack.n_kv_heads)
+    d_head = property(lambda self: self.stack.d_head)
+    d_mlp = property(lambda self: self.stack.d_mlp)
+    d_vocab = property(lambda self: self.unembed.d_vocab)
+    act_fn = property(lambda self: self.stack.act_fn)
+    attn_only = property(lambda self: self.stack.d_mlp is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` gives back an equal config."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a field is unknown or missing; the message names it.
+        """
+        values = dict(values)
+        stack = dict(values.pop("stack"))
+        for name in ("norm_placement", "attn_bias"):
+            stack[name] = frozenset(stack[name])
+        if stack.get("windows") is not None:
+            stack["windows"] = tuple(stack["windows"])
+        if stack.get("rotary") is not None:
+            stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
+        if stack.get("experts") is not None:
+            stack["experts"] = Experts(**stack["experts"])
+        try:
+            return cls(
+                embed=EmbedConfig(**values.pop("embed")),
+                stack=StackConfig(**stack),
+                unembed=UnembedConfig(**values.pop("unembed")),
+                **values,
+            )
+        except TypeError as error:
+            raise ValueError(f"not a model configuration of this version: {error}") from error
+
+
+def _rotary(values: dict[str, Any] | None) -> Rotary | None:
+    if values is None:
+        return None
+    scaling = values.get("scaling")
+    return Rotary(**{**values, "scaling": RotaryScaling(**scaling) if scaling else None})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(_plain(v) for v in value)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,121 @@
+"""One block: attention and a feed-forward network around the residual stream.
+
+Letters: b batch, p position, h head, g key/value head, d d_model.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lens.attention import Attention
+from lens.config import StackConfig
+from lens.experts import MixtureOfExperts
+from lens.frame import Frame
+from lens.kv import KeyValues
+from lens.mlp import MLP
+from lens.norm import Norm
+from lens.taps import OFF, AnyTaps
+
+
+class Block(nn.Module):
+    """x + attention, then + MLP; in sequence or in parallel, with norms where `norm_placement` puts them."""
+
+    def __init__(self, site: str, cfg: StackConfig, layer: int) -> None:
+        super().__init__()
+        self.cfg, self.layer = cfg, layer
+        self.pre = "in" in cfg.norm_placement
+        self.after_sum = "add" in cfg.norm_placement and cfg.norm != "none"
+        has_mlp = cfg.d_mlp is not None
+        self.attn = Attention(f"{site}.attn", cfg, layer)
+        self.mlp = (MixtureOfExperts if cfg.experts else MLP)(f"{site}.mlp", cfg) if has_mlp else None
+
+        def norm(name: str, here: bool) -> Norm | None:
+            if not here or cfg.norm == "none":
+                return None
+            return Norm(f"{site}.{name}", cfg.d_model, cfg.norm, cfg.norm_eps, cfg.norm_unit_offset)
+
+        branch = bool(cfg.norm_placement & {"in", "add"})
+        self.ln1 = norm("ln1", branch)
+        self.ln2 = norm("ln2", branch and has_mlp and not cfg.shared_norm)
+        self.ln1_post = norm("ln1_post", "out" in cfg.norm_placement)
+        self.ln2_post = norm("ln2_post", "out" in cfg.norm_placement and has_mlp)
+        for name in ["resid_pre", "attn_in", "q_input", "k_input", "v_input", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post", "normalized_resid_post"]:
+            setattr(self, f"hook_{name}", f"{site}.hook_{name}")
+
+    @property
+    def mlp_norm(self) -> Norm | None:
+        """The norm in front of the MLP, if there is one."""
+        return (self.ln1 if self.cfg.shared_norm else self.ln2) if self.pre else None
+
+    @property
+    def attn_norm(self) -> Norm | None:
+        """The norm in front of attention, if there is one."""
+        return self.ln1 if self.pre else None
+
+    def forward(
+        self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
+    ) -> Float[Tensor, "b p d"]:
+        x = taps(self.hook_resid_pre, x)
+        read = self.read(x, taps)
+        attn_out = self.attn(read, frame, taps, past)
+        if self.ln1_post is not None:
+            attn_out = self.ln1_post(attn_out, taps)
+        attn_out = taps(self.hook_attn_out, attn_out)
+        if self.mlp is None:
+            return self.finish(x + attn_out, self.ln1, taps)
+        if self.cfg.parallel:
+            shared = read if self.cfg.shared_norm and isinstance(read, Tensor) else None
+            return self.finish(x + attn_out + self.mlp_out(x, taps, shared), self.ln2, taps)
+        x = taps(self.hook_resid_mid, x + attn_out)
+        return self.second_half(x, taps)
+
+    def second_half(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+        """From the stream between attention and MLP to the block's output (sequential blocks)."""
+        if self.after_sum and self.ln1 is not None:
+            x = self.ln1(x, taps)
+        return self.finish(x + self.mlp_out(x, taps), self.ln2, taps)
+
+    def finish(self, x: Float[Tensor, "b p d"], norm: Norm | None, taps: AnyTaps) -> Float[Tensor, "b p d"]:
+        x = taps(self.hook_resid_post, x)
+        if self.after_sum and norm is not None:
+            x = taps(self.hook_normalized_resid_post, norm(x, taps))
+        return x
+
+    def read(self, x: Float[Tensor, "b p d"], taps: AnyTaps) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """What attention reads: the normalised stream, or one per head where per-head inputs are altered.
+
+        In the per-head case the sites of `ln1` fire for q, k and v in turn, with a head axis.
+        """
+        norm = self.attn_norm
+        split = (self.hook_attn_in, self.hook_q_input, self.hook_k_input, self.hook_v_input)
+        if not taps.wants(*split):
+            return x if norm is None else norm(x, taps)
+        altered = taps.alters(*split)
+        h, g = self.cfg.n_heads, self.cfg.n_kv_heads
+        heads = taps(self.hook_attn_in, x[:, :, None].expand(-1, -1, h, -1))
+        if taps.alters(self.hook_attn_in):
+            kv = heads if g == h else heads.unflatten(2, (g, -1)).mean(3)
+        else:
+            kv = x[:, :, None].expand(-1, -1, g, -1)
+        q = taps(self.hook_q_input, heads.view_as(heads))
+        k = taps(self.hook_k_input, kv.view_as(kv))
+        v = taps(self.hook_v_input, kv.view_as(kv))
+        if not altered:
+            return x if norm is None else norm(x, taps)
+        return (q, k, v) if norm is None else (norm(q, taps), norm(k, taps), norm(v, taps))
+
+    def mlp_out(
+        self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, normalized: Float[Tensor, "b p d"] | None = None
+    ) -> Float[Tensor, "b p d"]:
+        """What the MLP adds to the stream x; `normalized` is the norm's output where attention already has it."""
+        assert self.mlp is not None
+        if taps.wants(self.hook_mlp_in):
+            x = taps(self.hook_mlp_in, x.view_as(x))
+            normalized = None if taps.alters(self.hook_mlp_in) else normalized
+        if normalized is None:
+            normalized = x if self.mlp_norm is None else self.mlp_norm(x, taps)
+        out = self.mlp(normalized, taps)
+        if self.ln2_post is not None:
+            out = self.ln2_post(out, taps)
+        return taps(self.hook_mlp_out, out)

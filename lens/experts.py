@@ -1,0 +1,49 @@
+"""A mixture of experts in place of the MLP: a router sends each position to its top-k experts (arXiv 2401.04088).
+
+Letters: b batch, p position, d d_model, n experts, t top_k.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lens.config import StackConfig
+from lens.mlp import MLP
+from lens.taps import OFF, AnyTaps
+
+
+class MixtureOfExperts(nn.Module):
+    """Σ over the chosen experts of weight · expert(x).
+
+    Each expert sees only the tokens sent to it; its sites have one row per such token, in order of
+    (batch, position), and do not fire when no token came.
+    """
+
+    def __init__(self, site: str, cfg: StackConfig) -> None:
+        super().__init__()
+        assert cfg.experts is not None
+        self.cfg = cfg.experts
+        self.router = nn.Linear(cfg.d_model, cfg.experts.n, bias=False)
+        self.experts = nn.ModuleList(MLP(f"{site}.experts.{e}", cfg) for e in range(cfg.experts.n))
+        self.hook_router_logits = f"{site}.hook_router_logits"
+        self.hook_expert_weights = f"{site}.hook_expert_weights"
+        self.hook_expert_indices = f"{site}.hook_expert_indices"
+
+    def forward(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+        logits = taps(self.hook_router_logits, self.router(x))
+        probabilities = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        weights, indices = probabilities.topk(self.cfg.top_k, -1)
+        if self.cfg.normalize:
+            weights = weights / weights.sum(-1, keepdim=True)
+        weights = taps(self.hook_expert_weights, weights.to(x.dtype))
+        indices = taps(self.hook_expert_indices, indices)
+        tokens, out = x.flatten(0, 1), torch.zeros_like(x).flatten(0, 1)
+        for e, expert in enumerate(self.experts):
+            chosen = (indices == e).flatten(0, 1)  # [b*p, t]
+            rows = chosen.any(-1).nonzero()[:, 0]
+            if len(rows):
+                share = (weights.flatten(0, 1) * chosen).sum(-1, keepdim=True)[rows]
+                out.index_add_(0, rows, expert(tokens[rows], taps) * share)
+        return out.view_as(x)

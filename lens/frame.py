@@ -1,0 +1,79 @@
+"""What all blocks of one run share: positions, masks and rotary tables, each made once.
+
+Letters: b batch (1 where all rows agree), p query position, k key position (cached ones first), r rotated entries.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from lens import rotary
+from lens.config import Rotary
+
+
+class Frame:
+    """The geometry of one run.
+
+    Args:
+        n: new positions.
+        valid: True where a token is real, [b, k] over cached and new positions; None: all are.
+        past: cached positions before the first new one.
+        causal: each position sees itself and what precedes it.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        valid: Bool[Tensor, "b k"] | None = None,
+        past: int = 0,
+        causal: bool = True,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.n, self.past, self.causal, self.valid, self.dtype = n, past, causal, valid, dtype
+        self.device = valid.device if valid is not None else device
+        self._masks: dict[int | None, Tensor | None] = {}
+        self._tables: dict[Rotary, tuple[Tensor, Tensor]] = {}
+        if valid is None:
+            self.positions: Int[Tensor, "b p"] = torch.arange(past, past + n, device=self.device)[None]
+        else:  # padding does not count: a padded prompt gets the positions it would have alone
+            self.positions = (valid.long().cumsum(-1) - 1).clamp(min=0)[:, past:]
+
+    def plainly_causal(self, window: int | None) -> bool:
+        """Is the mask just a triangle, which the fused kernel makes itself?"""
+        narrow = window is not None and window < self.past + self.n
+        return self.causal and self.valid is None and self.past == 0 and not narrow
+
+    def mask(self, window: int | None) -> Bool[Tensor, "b 1 p k"] | None:
+        """True where a query may look at a key; None where it may look everywhere.
+
+        A padding query looks at itself, so that no row is empty.
+        """
+        total = self.past + self.n
+        window = None if window is not None and window >= total else window
+        if window not in self._masks:
+            self._masks[window] = self._make_mask(window, total)
+        return self._masks[window]
+
+    def _make_mask(self, window: int | None, total: int) -> Tensor | None:
+        if self.valid is None and window is None and (not self.causal or self.n == 1):
+            return None
+        q = torch.arange(self.past, total, device=self.device)[:, None]
+        k = torch.arange(total, device=self.device)[None]
+        seen = k <= q if self.causal else torch.ones_like(k <= q)
+        if window is not None:
+            seen = seen & (k > q - window)
+            if not self.causal:
+                seen = seen & (k < q + window)
+        if self.valid is None:
+            return seen[None, None]
+        return ((seen & self.valid[:, None, :]) | (k == q))[:, None]
+
+    def tables(self, spec: Rotary) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the new positions."""
+        if spec not in self._tables:
+            self._tables[spec] = rotary.tables(spec, self.positions, self.dtype)
+        return self._tables[spec]

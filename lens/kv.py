@@ -1,0 +1,74 @@
+"""Cached keys and values of positions already computed: a prefix shared by many runs, or the text so far.
+
+Letters: b batch, g key/value head, k cached positions, p new positions, e d_head.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class KeyValues:
+    """Keys (after rotary) and values per layer.
+
+    A run given `past=KeyValues` stands on what is stored and appends its own keys and values, unless the store
+    is `frozen`; a frozen one may serve any number of runs and threads at once.
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        self.keys: list[Tensor | None] = [None] * n_layers
+        self.values: list[Tensor | None] = [None] * n_layers
+        self.valid: Bool[Tensor, "b k"] | None = None
+        self.length = 0
+        self.frozen = False
+
+    def __len__(self) -> int:
+        return self.length
+
+    def freeze(self) -> KeyValues:
+        """From now on runs read this store and do not append to it."""
+        self.frozen = True
+        return self
+
+    def join(
+        self, layer: int, k: Float[Tensor, "b g p e"], v: Float[Tensor, "b g p e"]
+    ) -> tuple[Float[Tensor, "b g kp e"], Float[Tensor, "b g kp e"]]:
+        """All keys and values of `layer` up to the newest position; appends unless frozen."""
+        old_k, old_v = self.keys[layer], self.values[layer]
+        if old_k is not None and old_v is not None:
+            k, v = torch.cat([old_k, k], 2), torch.cat([old_v, v], 2)
+        if not self.frozen:
+            self.keys[layer], self.values[layer] = k, v
+        return k, v
+
+    def advance(self, n: int, valid: Bool[Tensor, "b k"] | None) -> None:
+        """Record that `n` more positions are stored (called once per run, by the model)."""
+        if not self.frozen:
+            self.length += n
+            self.valid = valid
+
+    def upto(self, length: int) -> KeyValues:
+        """A frozen view of the first `length` positions."""
+        if length > self.length:
+            raise ValueError(f"{length} positions were asked for and {self.length} are cached")
+        return self._map(lambda t: t[:, :, :length], lambda t: t[:, :length], length)
+
+    def rows(self, index: Tensor | slice) -> KeyValues:
+        """A frozen selection of batch rows; rows may repeat."""
+        return self._map(lambda t: t[index], lambda t: t[index], self.length)
+
+    def tile(self, times: int) -> KeyValues:
+        """A frozen copy with the whole batch repeated: row i of copy c is row c * b + i."""
+        if times == 1:
+            return self._map(lambda t: t, lambda t: t, self.length)
+        return self._map(lambda t: t.repeat(times, 1, 1, 1), lambda t: t.repeat(times, 1), self.length)
+
+    def _map(self, per_layer, valid, length: int) -> KeyValues:
+        new = KeyValues(len(self.keys))
+        new.keys = [None if k is None else per_layer(k) for k in self.keys]
+        new.values = [None if v is None else per_layer(v) for v in self.values]
+        new.valid = None if self.valid is None else valid(self.valid)
+        new.length = length
+        return new.freeze()

@@ -1,0 +1,305 @@
+"""The transformer: text → tokens → embed → stack of blocks → unembed → logits.
+
+A model is frozen after loading. What a run reads and edits is an argument of the run (`taps`), so one model
+serves any number of threads and sessions.
+
+Letters: b batch, p position, k cached and new positions, d d_model, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lens import arguments, text
+from lens.block import Block
+from lens.cache import ActivationCache
+from lens.config import ModelConfig
+from lens.embed import Embed
+from lens.frame import Frame
+from lens.generate import generate
+from lens.hooks import Hooks, edits_from, hooked, joined
+from lens.kv import KeyValues
+from lens.norm import Norm
+from lens.sites import NamesFilter, Site, resolve, sites_of
+from lens.stack import Stack
+from lens.taps import OFF, AnyTaps, Edits, Halt, Taps
+from lens.unembed import Unembed
+
+Inputs = str | list[str] | Tensor
+LogitsAt = int | slice | Int[Tensor, " b"] | None
+
+
+class Transformer(nn.Module):
+    """A hooked transformer.
+
+    Args:
+        cfg: what the model is.
+        tokenizer: text ↔ ids; without one, only ids are accepted.
+        revision: a hash of the weights' source, for provenance and caching.
+        origin: where the weights came from, in words.
+    """
+
+    def __init__(
+        self, cfg: ModelConfig, tokenizer: Any = None, *, revision: str = "", origin: str = ""
+    ) -> None:
+        super().__init__()
+        self.cfg, self.tokenizer, self.revision, self.origin = cfg, tokenizer, revision, origin
+        self.embed = Embed(cfg.embed, cfg.d_model)
+        self.stack = Stack(cfg.stack)
+        self.unembed = Unembed(cfg.unembed, cfg.d_model)
+        if cfg.tied:
+            self.unembed.linear.weight = self.embed.tokens.weight
+        self.sites: dict[str, Site] = sites_of(cfg)
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_state(
+        cls,
+        cfg: ModelConfig,
+        state: Mapping[str, Tensor],
+        *,
+        tokenizer: Any = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str = "",
+        origin: str = "",
+    ) -> Transformer:
+        """A frozen model with the given weights, which it takes over without a copy where it can.
+
+        Raises:
+            ValueError: a weight is missing, unknown, or of another shape.
+        """
+        with torch.device("meta"):
+            model = cls(cfg, tokenizer, revision=revision, origin=origin)
+        state = {name: t.to(device=device, dtype=dtype) for name, t in state.items()}
+        if cfg.tied:
+            state["unembed.linear.weight"] = state["embed.tokens.weight"]
+        try:
+            model.load_state_dict(state, strict=True, assign=True)
+        except RuntimeError as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines()[1:4])
+            raise ValueError(f"these weights do not fit {cfg.name}: {reason}") from error
+        if cfg.tied:
+            model.unembed.linear.weight = model.embed.tokens.weight
+        return model.eval().requires_grad_(False)
+
+    # ------------------------------------------------------------------ running
+
+    def forward(
+        self,
+        inputs: Inputs | Float[Tensor, "b p d"],
+        *,
+        attention_mask: Bool[Tensor, "b k"] | Int[Tensor, "b k"] | None = None,
+        taps: AnyTaps = OFF,
+        start_at_layer: int = 0,
+        stop_at_layer: int | None = None,
+        past: KeyValues | None = None,
+        logits_at: LogitsAt = None,
+    ) -> Float[Tensor, "b p v"]:
+        """Logits; or, with `stop_at_layer`, the residual stream entering that layer, [b, p, d].
+
+        Args:
+            inputs: text, texts, ids [b, p] or [p]; with `start_at_layer` > 0, a residual stream [b, p, d].
+            attention_mask: True (1) where a token is real, over cached and new positions. Texts of different
+                lengths are padded and masked by themselves.
+            taps: what this run reads and edits.
+            start_at_layer: skip the embedding and the blocks before this one.
+            stop_at_layer: run the blocks before this one only. Negative counts from the end.
+            past: keys and values the run stands on, and adds its own to unless they are frozen.
+            logits_at: unembed these positions only: one position (negative: from the end), a slice, or one
+                position per row; the position axis stays. `ln_final` then sees only these.
+
+        Raises:
+            ValueError: a site cannot fire in this run, the prompt is longer than the context, an id is outside
+                the vocabulary, or shapes disagree. Raised before anything runs.
+        """
+        start, stop = arguments.span(self.cfg, start_at_layer, stop_at_layer)
+        taps = joined(self, taps)
+        arguments.check_sites(self, taps.names, start, stop)
+        x, attention_mask = arguments.inputs(self, inputs, attention_mask, start)
+        frame = self.frame(x.shape[1], attention_mask=attention_mask, past=past, batch=x.shape[0])
+        if start == 0 and x.ndim == 2:
+            x = self.embed(x, frame, taps)
+        x = self.stack(x, frame, taps, past, start, stop)
+        if past is not None and stop == self.cfg.n_layers:
+            past.advance(frame.n, frame.valid)
+        return x if stop_at_layer is not None else self.to_logits(x, taps, logits_at)
+
+    def to_logits(
+        self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, logits_at: LogitsAt = None
+    ) -> Float[Tensor, "b p v"]:
+        """The last residual stream to logits, at all positions or at `logits_at`."""
+        if isinstance(logits_at, int):
+            x = x[:, logits_at, None]
+        elif isinstance(logits_at, slice):
+            x = x[:, logits_at]
+        elif logits_at is not None:
+            x = x[torch.arange(x.shape[0], device=x.device), logits_at.to(x.device), None]
+        if self.ln_final is not None:
+            x = self.ln_final(x, taps)
+        return self.unembed(x, taps)
+
+    def frame(
+        self,
+        n: int,
+        *,
+        attention_mask: Tensor | None = None,
+        past: KeyValues | None = None,
+        batch: int = 1,
+    ) -> Frame:
+        """Positions, masks and rotary tables for `n` new positions.
+
+        Raises:
+            ValueError: the text would be longer than the context, or the mask has another shape.
+        """
+        cached = 0 if past is None else past.length
+        arguments.check_length(self.cfg, cached + n)
+        valid = arguments.validity(attention_mask, past, n, batch, self.device)
+        return Frame(
+            n, valid=valid, past=cached, causal=self.cfg.stack.causal, device=self.device, dtype=self.dtype
+        )
+
+    def run_with_cache(
+        self,
+        inputs: Inputs | Float[Tensor, "b p d"],
+        names_filter: NamesFilter = None,
+        *,
+        edits: Edits | None = None,
+        attention_mask: Tensor | None = None,
+        start_at_layer: int = 0,
+        stop_at_layer: int | None = None,
+        pos_slice: int | slice | None = None,
+        remove_batch_dim: bool = False,
+        grad: bool = False,
+        past: KeyValues | None = None,
+        logits_at: LogitsAt = None,
+    ) -> tuple[Tensor, ActivationCache]:
+        """Logits (or the residual stream at `stop_at_layer`) and the activations asked for.
+
+        Args:
+            names_filter: None for all ordinary sites; a site name, a shorthand ("pattern" for every layer,
+                ("pattern", 5) for one), a list of those, or a function of the full name. Sites marked `extra`
+                (`result`, `q_input`, `attn_in`, …) must be asked for by name.
+            edits: site → function of the activation, applied before reading.
+            pos_slice: keep only these query positions.
+            grad: the graph starts at the sites read: `torch.autograd.grad(metric, list(cache.values()))`.
+            remove_batch_dim: drop the batch axis (batch of 1).
+        """
+        start, stop = arguments.span(self.cfg, start_at_layer, stop_at_layer)
+        reads = arguments.reads(self, names_filter, start, stop)
+        keep = None if pos_slice is None else arguments.slicer(self.sites, pos_slice)
+        taps = Taps(reads, edits, keep=keep, grad=grad)
+        logits = self(
+            inputs, taps=taps, attention_mask=attention_mask, start_at_layer=start_at_layer,
+            stop_at_layer=stop_at_layer, past=past, logits_at=logits_at,
+        )  # fmt: skip
+        cache = ActivationCache(taps.seen, self.sites)
+        return logits, cache.remove_batch_dim() if remove_batch_dim else cache
+
+    def activations(
+        self,
+        inputs: Inputs,
+        names_filter: NamesFilter,
+        *,
+        edits: Edits | None = None,
+        attention_mask: Tensor | None = None,
+        past: KeyValues | None = None,
+    ) -> ActivationCache:
+        """Only the activations asked for: the run stops at the deepest of them and makes no logits."""
+        if past is not None and not past.frozen:
+            raise ValueError("a run that may stop early takes a frozen `past`")
+        taps = Taps(resolve(names_filter, self.sites), edits, halt=True)
+        try:
+            self(inputs, taps=taps, attention_mask=attention_mask, past=past)
+        except Halt:
+            return ActivationCache(taps.seen, self.sites)
+        return ActivationCache(taps.seen, self.sites)
+
+    def run_with_hooks(
+        self, inputs: Inputs, fwd_hooks: Hooks = (), bwd_hooks: Hooks = (), **options: Any
+    ) -> Float[Tensor, "b p v"]:
+        """Logits of one run through hook functions `fn(activation, hook)`; `options` as in `forward`."""
+        taps = Taps(edits=edits_from(fwd_hooks, self.sites), gradients=edits_from(bwd_hooks, self.sites))
+        return self(inputs, taps=taps, **options)
+
+    def hooks(self, fwd_hooks: Hooks = (), bwd_hooks: Hooks = ()) -> AbstractContextManager[Transformer]:
+        """Every run inside the `with` block passes through these hooks, in this thread or task only."""
+        return hooked(self, fwd_hooks, bwd_hooks)
+
+    # ------------------------------------------------------------------ text
+
+    def to_tokens(self, texts: str | list[str], prepend_bos: bool | None = None) -> Int[Tensor, "b p"]:
+        """Ids, padded on the right. `prepend_bos=None`: as the tokenizer says.
+
+        Raises:
+            ValueError: the model has no tokenizer, or a text is empty.
+        """
+        return text.to_tokens(self, texts, prepend_bos)[0]
+
+    def to_str_tokens(self, inputs: str | Tensor | list[int], prepend_bos: bool | None = None) -> list[str]:
+        """One readable string per token."""
+        return text.to_str_tokens(self, inputs, prepend_bos)
+
+    def to_string(self, ids: Tensor | list[int]) -> str:
+        """Ids back to text."""
+        return text.to_string(self, ids)
+
+    def to_single_token(self, word: str) -> int:
+        """The id of a text that is exactly one token.
+
+        Raises:
+            ValueError: it is none or several; the message shows the pieces.
+        """
+        return text.tokenizer_of(self).single(word)
+
+    def generate(self, inputs: Inputs, max_new_tokens: int = 20, **options: Any) -> Any:
+        """Continue text or ids; see `lens.generate.generate` for the options."""
+        return generate(self, inputs, max_new_tokens, **options)
+
+    def new_past(self) -> KeyValues:
+        """An empty store of keys and values for `past`."""
+        return KeyValues(self.cfg.n_layers)
+
+    # ------------------------------------------------------------------ looking
+
+    @property
+    def name(self) -> str:
+        return self.cfg.name
+
+    @property
+    def blocks(self) -> Any:
+        """The blocks, `model.blocks[layer].attn.W_Q` and so on."""
+        return self.stack.blocks
+
+    @property
+    def ln_final(self) -> Norm | None:
+        return self.stack.ln_final
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed.tokens.weight.dtype
+
+    W_E = property(lambda self: self.embed.tokens.weight)  # [v, d_embed]
+    W_U = property(lambda self: self.unembed.linear.weight.T)  # [d_embed, v]
+    b_U = property(lambda self: _zeros_or(self.unembed.linear.bias, self.W_U))  # [v]
+    W_pos = property(lambda self: None if self.embed.positions is None else self.embed.positions.weight)
+
+    def block(self, layer: int) -> Block:
+        """Block `layer`, typed."""
+        block = self.stack.blocks[layer]
+        assert isinstance(block, Block)
+        return block
+
+
+def _zeros_or(bias: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_zeros(like.shape[-1]) if bias is None else bias

@@ -1,0 +1,42 @@
+"""A stack of blocks and its final norm.
+
+Letters: b batch, p position, d d_model.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lens.block import Block
+from lens.config import StackConfig
+from lens.frame import Frame
+from lens.kv import KeyValues
+from lens.norm import Norm
+from lens.taps import OFF, AnyTaps
+
+
+class Stack(nn.Module):
+    """Blocks `start` to `stop` in order; the final norm is applied by whoever unembeds."""
+
+    def __init__(self, cfg: StackConfig, site: str = "blocks", final_site: str = "ln_final") -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.blocks = nn.ModuleList(Block(f"{site}.{layer}", cfg, layer) for layer in range(cfg.n_layers))
+        has_norm = cfg.final_norm and cfg.norm != "none"
+        self.ln_final = (
+            Norm(final_site, cfg.d_model, cfg.norm, cfg.norm_eps, cfg.norm_unit_offset) if has_norm else None
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "b p d"],
+        frame: Frame,
+        taps: AnyTaps = OFF,
+        past: KeyValues | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Float[Tensor, "b p d"]:
+        for block in self.blocks[start:stop]:
+            x = block(x, frame, taps, past)
+        return x

@@ -1,0 +1,62 @@
+"""Text in and out of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+    from lens.tokens import Tokenizer
+
+
+def tokenizer_of(model: Transformer) -> Tokenizer:
+    """The model's tokenizer.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if model.tokenizer is None:
+        raise ValueError(f"{model.cfg.name} has no tokenizer; give token ids instead of text")
+    return model.tokenizer
+
+
+def to_tokens(
+    model: Transformer, texts: Any, prepend_bos: bool | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Ids [b, p] on the model's device, padded on the right, and their mask where anything is padded.
+
+    Raises:
+        ValueError: there is no tokenizer, or nothing to tokenise.
+    """
+    batch = [texts] if isinstance(texts, str) else list(texts)
+    if not batch or not all(isinstance(t, str) for t in batch):
+        raise ValueError(
+            f"expected a text or a list of texts, got {type(texts).__name__} {str(texts)[:40]!r}"
+        )
+    ids, mask = tokenizer_of(model).batch(batch, prepend_bos=prepend_bos)
+    if ids.shape[1] == 0 or not bool(mask.any(-1).all()):
+        empty = next(i for i, row in enumerate(mask) if not bool(row.any())) if ids.shape[1] else 0
+        raise ValueError(f"prompt {empty} is empty: it has no tokens")
+    return ids.to(model.device), None if bool(mask.all()) else mask.to(model.device)
+
+
+def to_str_tokens(model: Transformer, inputs: Any, prepend_bos: bool | None = None) -> list[str]:
+    """One readable string per token of a text or of ids [p] or [1, p].
+
+    Raises:
+        ValueError: ids of more than one row.
+    """
+    if isinstance(inputs, str):
+        inputs = to_tokens(model, inputs, prepend_bos)[0]
+    if isinstance(inputs, Tensor):
+        if inputs.ndim == 2 and inputs.shape[0] != 1:
+            raise ValueError(f"to_str_tokens takes one row of ids, not {inputs.shape[0]}")
+        inputs = inputs.flatten().tolist()
+    return tokenizer_of(model).str_tokens(inputs)
+
+
+def to_string(model: Transformer, ids: Any) -> str:
+    """Ids [p] or [1, p] back to text."""
+    return tokenizer_of(model).decode(ids.flatten().tolist() if isinstance(ids, Tensor) else list(ids))

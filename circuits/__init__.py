@@ -1,0 +1,79 @@
+"""Circuits of transformers: pairs of prompts, attribution of edges, exact patches, evaluation of edge sets.
+
+    pairs = circuits.load_task("ioi").pairs(model, n=32, seed=0)
+    scores = circuits.attribute(model, pairs, method="eap-ig")
+    circuit = scores.top(1000)
+    circuits.evaluate(model, pairs, circuit).faithfulness
+
+What is named here is imported when it is first used, so `import circuits` alone is quick. Some functions
+share their name with the module they live in (`circuits.patch`): as an attribute of the package the name is
+always the function, and `from circuits.patch import …` reaches the module.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuits.attribute import attribute
+    from circuits.circuit import Circuit
+    from circuits.discover import discover
+    from circuits.evaluate import Evaluation, evaluate
+    from circuits.graph import Graph
+    from circuits.metrics import METRICS, get_metric
+    from circuits.pairs import Pairs
+    from circuits.patch import Patched, patch
+    from circuits.scores import Scores
+    from circuits.store import Run, list_runs
+    from circuits.task import Task
+    from circuits.tasks import load_task
+
+_HOME = {
+    "attribute": "circuits.attribute",
+    "Circuit": "circuits.circuit",
+    "discover": "circuits.discover",
+    "Evaluation": "circuits.evaluate",
+    "evaluate": "circuits.evaluate",
+    "Graph": "circuits.graph",
+    "METRICS": "circuits.metrics",
+    "get_metric": "circuits.metrics",
+    "Pairs": "circuits.pairs",
+    "Patched": "circuits.patch",
+    "patch": "circuits.patch",
+    "Scores": "circuits.scores",
+    "Run": "circuits.store",
+    "list_runs": "circuits.store",
+    "Task": "circuits.task",
+    "load_task": "circuits.tasks",
+}
+
+__all__ = [
+    "METRICS", "Circuit", "Evaluation", "Graph", "Pairs", "Patched", "Run", "Scores", "Task", "attribute",
+    "discover", "evaluate", "get_metric", "list_runs", "load_task", "patch",
+]  # fmt: skip
+
+
+class _Package(ModuleType):
+    """Keeps the import system from putting a module where the function of the same name is exported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'circuits' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,183 @@
+"""A task: prompts that show a behaviour, corrupt prompts that break it, and the metric that measures it.
+
+`circuits/tasks/` has one file per task with one constant `TASK`; the file's name is the task's name.
+
+Building pairs is deterministic in (tokenizer, n, seed), and the first pairs of a longer draw are the pairs of
+a shorter one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from circuits.metrics import get_metric, measure
+from circuits.pairs import Pairs
+from lens.nearest import unknown
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+    from lens.tokens import Tokenizer
+
+T = TypeVar("T")
+
+LOW_ACCURACY = 0.6
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a task's `build` gets to work with."""
+
+    model: Transformer
+    n: int
+    rng: random.Random
+    corruption: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """How well the model itself does a task: `accuracy` is the share of pairs with a metric above zero."""
+
+    task: str
+    metric: str
+    n: int
+    mean: float
+    accuracy: float
+
+    @property
+    def warning(self) -> str | None:
+        """One line where the model hardly does the task, so that a circuit found for it means little."""
+        if self.accuracy >= LOW_ACCURACY:
+            return None
+        return (
+            f"the model is right on {self.accuracy:.0%} of {self.n} {self.task} prompts "
+            f"(below {LOW_ACCURACY:.0%}): what is found may say little about the task"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task.
+
+    Args:
+        name: the file's name.
+        title: what people call it.
+        about: what the model has to do.
+        source: the paper that studied it.
+        corruptions: name → what the corrupt prompt changes; the first is the default.
+        build: makes the pairs; it need not set `task`.
+        metric: the metric it is usually scored by; above zero means right.
+    """
+
+    name: str
+    title: str
+    about: str
+    source: str
+    corruptions: dict[str, str]
+    build: Callable[[Drawing], Pairs]
+    metric: str = "logit_diff"
+
+    def pairs(self, model: Transformer, n: int = 32, seed: int = 0, corruption: str | None = None) -> Pairs:
+        """`n` pairs for this model's tokenizer.
+
+        Raises:
+            ValueError: `n` is below 1, the corruption is unknown, or the tokenizer does not have what the
+                task needs (such as names that are single tokens).
+        """
+        if n < 1:
+            raise ValueError(f"at least one pair is needed; {n} were asked for")
+        corruption = corruption or next(iter(self.corruptions))
+        if corruption not in self.corruptions:
+            raise ValueError(unknown("corruption", corruption, self.corruptions, of=self.name))
+        rng = random.Random(f"{self.name} {seed}")
+        return replace(self.build(Drawing(model, n, rng, corruption)), task=self.name)
+
+    def check(self, model: Transformer, pairs: Pairs, metric: str | None = None) -> Check:
+        """The model's own score on the clean prompts, before anything is searched for in it."""
+        name = metric or self.metric
+        values = measure(model, pairs, get_metric(name))
+        return Check(self.name, name, len(pairs), float(values.mean()), float((values > 0).float().mean()))
+
+
+# ---- what tasks share
+
+
+def words_of(model: Transformer, task: str) -> Tokenizer:
+    """The model's tokenizer.
+
+    Raises:
+        ValueError: it has none, and the task is made of words.
+    """
+    if model.tokenizer is None:
+        raise ValueError(f"{task} is made of words, and {model.cfg.name} has no tokenizer")
+    return model.tokenizer
+
+
+def single_words(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, int]:
+    """Those of `words` that are one token when they follow a space, with that token; order kept."""
+    found: dict[str, int] = {}
+    for word in words:
+        try:
+            found[word] = tokenizer.single(" " + word)
+        except ValueError:
+            continue  # more than one token, or not in a closed vocabulary: not usable
+    return found
+
+
+def need(task: str, what: str, found: Iterable[T], at_least: int) -> list[T]:
+    """`found` as a list.
+
+    Raises:
+        ValueError: there are fewer than `at_least`.
+    """
+    found = list(found)
+    if len(found) < at_least:
+        raise ValueError(
+            f"{task} needs {at_least} {what} that are single tokens; this model's tokenizer has {len(found)}"
+        )
+    return found
+
+
+def same_length(tokenizer: Tokenizer, items: Iterable[T], text: Callable[[T], str]) -> list[T]:
+    """The largest group of `items` whose texts have equally many tokens, so that a batch needs no padding.
+
+    Texts that the tokenizer cannot encode are left out; the first of equally large groups wins.
+    """
+    groups: dict[int, list[T]] = {}
+    for item in items:
+        try:
+            length = len(tokenizer.encode(text(item)))
+        except ValueError:
+            continue  # a closed vocabulary lacks a word of it
+        groups.setdefault(length, []).append(item)
+    return max(groups.values(), key=len, default=[])
+
+
+def draw_different(n: int, draw: Callable[[int], T], key: Callable[[T], Hashable], task: str) -> list[T]:
+    """`n` draws with different keys; `draw(i)` is called for the i-th until it gives a new one.
+
+    Raises:
+        ValueError: a thousand draws in a row gave nothing new.
+    """
+    seen: dict[Hashable, T] = {}
+    while len(seen) < n:
+        for _ in range(1000):
+            drawn = draw(len(seen))
+            if key(drawn) not in seen:
+                seen[key(drawn)] = drawn
+                break
+        else:
+            raise ValueError(
+                f"{task} has about {len(seen)} different prompts for this tokenizer; {n} were asked for"
+            )
+    return list(seen.values())
+
+
+def position_of(pairs: Pairs, ids: Iterable[int], occurrence: int = 0) -> torch.Tensor:
+    """Int64 [n]: where the pair's own id stands in its clean prompt, the first time or a later one."""
+    rows = zip(pairs.clean, pairs.mask, ids, strict=True)
+    return torch.tensor([((row == i) & real).nonzero().flatten()[occurrence] for row, real, i in rows])

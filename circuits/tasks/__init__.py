@@ -1,0 +1,29 @@
+"""The tasks, one file each: `TASK` in `circuits/tasks/<name>.py`."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+from circuits.task import Task
+from lens.nearest import unknown
+from lens.registry import collect, names
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """All tasks by name."""
+    return collect(sys.modules[__name__], "TASK", Task)
+
+
+def load_task(name: str) -> Task:
+    """A task by name; `greater-than` is `greater_than`.
+
+    Raises:
+        ValueError: there is no such task; the message names the nearest.
+    """
+    found = name.replace("-", "_")
+    known = names(sys.modules[__name__])
+    if found not in known:
+        raise ValueError(unknown("task", name, known))
+    return tasks()[found]

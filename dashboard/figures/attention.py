@@ -1,0 +1,41 @@
+"""One head's attention pattern to what the page draws.
+
+Shapes: q query position, k key position.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class AttentionPayload(TypedDict):
+    """What `components/attention` draws. `packed`: weights [q, k] in 65536 levels, little endian, base64."""
+
+    title: str
+    tokens: list[str]
+    packed: str
+    causal: bool
+
+
+def attention_payload(
+    pattern: NDArray[np.floating], tokens: Sequence[str], *, title: str, causal: bool = True
+) -> AttentionPayload:
+    """The picture of a pattern [q, k] over `tokens`.
+
+    Raises:
+        ValueError: the pattern is not square or does not have one row per token.
+    """
+    if pattern.shape != (len(tokens), len(tokens)):
+        raise ValueError(f"a pattern of shape {tuple(pattern.shape)} does not fit {len(tokens)} tokens")
+    levels = np.rint(np.clip(pattern, 0.0, 1.0) * 65535).astype("<u2")
+    return {
+        "title": title,
+        "tokens": list(tokens),
+        "packed": base64.b64encode(np.ascontiguousarray(levels).tobytes()).decode(),
+        "causal": causal,
+    }

@@ -1,0 +1,84 @@
+"""Attention patterns of all heads to one small picture.
+
+1. A head's pattern is max-pooled to at most `TILE` × `TILE`, so that one strong cell of a long prompt stays
+   visible (averaging would wash it out).
+2. Weights become 256 levels on a square-root scale.
+3. All heads are laid out in one PNG with a palette, one row of squares per layer. The palette is nothing but
+   opacity: the page tints it in the colours of its theme.
+
+Shapes: l layer, h head, q query position, k key position, t side of a square.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 48
+
+
+class GalleryPayload(TypedDict):
+    """What `components/gallery` draws. `about` has one line per head, layer by layer."""
+
+    title: str
+    png: str
+    tile: int
+    layers: int
+    heads: int
+    rows: int
+    blocks: int
+    largest: int
+    pooled: str
+    about: list[str]
+
+
+def pool(patterns: NDArray[np.floating], side: int = TILE) -> NDArray[np.uint8]:
+    """Weights [h, q, k] in 0…1 to levels [h, t, t], t = min(q, side), max-pooled where q is larger."""
+    n = patterns.shape[-1]
+    if n > side:
+        starts = np.arange(side) * n // side
+        patterns = np.maximum.reduceat(np.maximum.reduceat(patterns, starts, axis=1), starts, axis=2)
+    return np.rint(255 * np.sqrt(np.clip(patterns, 0.0, 1.0))).astype(np.uint8)
+
+
+def montage(tiles: NDArray[np.uint8]) -> bytes:
+    """Levels [l, h, t, t] to a PNG of h · t by l · t pixels whose palette is opacity."""
+    from PIL import Image
+
+    layers, heads, side, _ = tiles.shape
+    levels = tiles.transpose(0, 2, 1, 3).reshape(layers * side, heads * side)
+    image = Image.fromarray(np.ascontiguousarray(levels)).convert("P")
+    image.putpalette([v for level in range(256) for v in (255 - level,) * 3])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=bytes(range(256)), optimize=False)
+    return buffer.getvalue()
+
+
+def blocks_for(layers: int, heads: int) -> int:
+    """Into how many side-by-side blocks a stack is cut so that the gallery is about as wide as high."""
+    return min(range(1, layers + 1), key=lambda b: abs(np.log(b * heads / (-(-layers // b)) / 1.15)))
+
+
+def gallery_payload(
+    tiles: NDArray[np.uint8], n_tokens: int, about: list[str], *, title: str
+) -> GalleryPayload:
+    """The gallery of `tiles` [l, h, t, t] for a prompt of `n_tokens`; `about` is one line per head."""
+    layers, heads, side, _ = tiles.shape
+    blocks = blocks_for(layers, heads)
+    rows = -(-layers // blocks)
+    return {
+        "title": title,
+        "png": base64.b64encode(montage(tiles)).decode(),
+        "tile": side,
+        "layers": layers,
+        "heads": heads,
+        "rows": rows,
+        "blocks": -(-layers // rows),
+        "largest": max(40, min(110, 560 // rows)),
+        "pooled": f"{n_tokens} tokens, max-pooled to {side} × {side}" if n_tokens > side else "",
+        "about": about,
+    }

@@ -1,0 +1,206 @@
+"""Heavy work, away from the pages: one runner per process, one job at a time per lane (a model).
+
+A job is a function that receives a `lens.progress.Progress` and returns its result. It runs in a thread in
+which no Streamlit command may be called; pages look at `Job` and draw. To cancel, `Job.cancel` makes the next
+progress call raise `lens.progress.Cancelled`, so the work unwinds by itself.
+
+Jobs with a `key` are content-addressed: asking again for the same key gives the same job while it is queued,
+running, finished or failed. The runner remembers a bounded number of ended jobs; the least recently asked for
+are forgotten first, with their results.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lens.progress import Cancelled, Progress
+
+logger = logging.getLogger(__name__)
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+Work = Callable[[Progress], Any]
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of work; written by its thread, read by pages."""
+
+    id: int
+    label: str
+    lane: str
+    key: Hashable
+    work: Work | None = field(repr=False)
+    state: State = "queued"
+    done: int = 0
+    total: int = 0
+    step: str = ""
+    result: Any = field(default=None, repr=False)
+    error: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _over: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def active(self) -> bool:
+        """Queued or running."""
+        return self.state in ("queued", "running")
+
+    @property
+    def stopping(self) -> bool:
+        """Asked to stop, but not yet over."""
+        return self.active and self._stop.is_set()
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0…1."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running, or ran."""
+        if self.started is None:
+            return 0.0
+        return (self.ended if self.ended is not None else time.monotonic()) - self.started
+
+    def cancel(self) -> None:
+        """Ask it to stop; it does at its next progress call."""
+        self._stop.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it was over within `timeout` seconds."""
+        return self._over.wait(timeout)
+
+    def report(self, done: int, total: int, label: str) -> None:
+        """The progress callback that the work is given.
+
+        Raises:
+            Cancelled: somebody asked the job to stop.
+        """
+        if self._stop.is_set():
+            raise Cancelled
+        self.done, self.total, self.step = done, total, label
+
+    def run(self) -> None:
+        """Do the work in this thread and remember how it ended."""
+        assert self.work is not None
+        self.started = time.monotonic()
+        try:
+            if self._stop.is_set():
+                raise Cancelled
+            self.state = "running"
+            self.result = self.work(self.report)
+            ended: State = "done"
+        except Cancelled:
+            ended = "cancelled"
+        except (ValueError, OSError) as error:
+            self.error, ended = one_line(error), "failed"
+        except Exception as error:
+            logger.exception("%s failed", self.label)
+            self.error, ended = f"{type(error).__name__}: {one_line(error)}", "failed"
+        self.work, self.ended, self.state = None, time.monotonic(), ended
+        self._over.set()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, as one line a person can read."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Runner:
+    """Lanes of jobs. A lane has a thread while it has work. Safe to use from any thread."""
+
+    def __init__(self, history: int = 96) -> None:
+        self._history = history
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._lanes: dict[str, deque[Job]] = {}
+        self._jobs: OrderedDict[int, Job] = OrderedDict()
+        self._keyed: dict[Hashable, Job] = {}
+
+    def submit(self, label: str, work: Work, *, lane: str, key: Hashable = None) -> Job:
+        """Queue `work` in `lane`; a job that exists for `key` is returned instead, unless cancelled."""
+        with self._lock:
+            known = self._find(key)
+            if known is not None and known.state != "cancelled" and not known.stopping:
+                return known
+            job = Job(next(self._ids), label, lane, key, work)
+            self._jobs[job.id] = job
+            if key is not None:
+                self._keyed[key] = job
+            self._forget_old()
+            if lane in self._lanes:
+                self._lanes[lane].append(job)
+            else:
+                self._lanes[lane] = deque([job])
+                threading.Thread(target=self._serve, args=(lane,), name=f"job-{lane}", daemon=True).start()
+            return job
+
+    def find(self, key: Hashable) -> Job | None:
+        """The job of this key, if it is remembered."""
+        with self._lock:
+            return self._find(key)
+
+    def get(self, id: int) -> Job | None:
+        """The job of this number, if it is remembered."""
+        with self._lock:
+            return self._jobs.get(id)
+
+    def forget(self, job: Job) -> None:
+        """Drop an ended job, so that its key can be tried again."""
+        with self._lock:
+            if not job.active:
+                self._drop(job)
+
+    def jobs(self) -> list[Job]:
+        """All remembered jobs, oldest first."""
+        with self._lock:
+            return sorted(self._jobs.values(), key=lambda job: job.id)
+
+    def ahead(self, job: Job) -> int:
+        """How many jobs its lane does before this queued one."""
+        with self._lock:
+            lane = self._lanes.get(job.lane, ())
+            return lane.index(job) if job in lane else 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether everything that is queued or running now was over within `timeout` seconds each."""
+        return all(job.wait(timeout) for job in self.jobs())
+
+    # ---- inside
+
+    def _find(self, key: Hashable) -> Job | None:
+        job = self._keyed.get(key) if key is not None else None
+        if job is not None:
+            self._jobs.move_to_end(job.id)
+        return job
+
+    def _drop(self, job: Job) -> None:
+        self._jobs.pop(job.id, None)
+        if self._keyed.get(job.key) is job:
+            del self._keyed[job.key]
+
+    def _forget_old(self) -> None:
+        ended = [job for job in self._jobs.values() if not job.active]
+        for job in ended[: max(0, len(self._jobs) - self._history)]:
+            self._drop(job)
+
+    def _serve(self, lane: str) -> None:
+        """The thread of a lane: its first job stays at the head of the queue until it is over."""
+        while True:
+            with self._lock:
+                queue = self._lanes[lane]
+                if not queue:
+                    del self._lanes[lane]
+                    return
+                job = queue[0]
+            job.run()
+            with self._lock:
+                queue.popleft()

@@ -1,0 +1,143 @@
+"""The address of a page carries its state: `?model=smollm2&run=…&node=a9.h2`.
+
+`View` is that state. `read` turns an address into a view and refuses what is not valid; the pages ask
+`current` for it and change it with `put`. When a person moves to another page by the menu, which drops the
+address, the state of the session's last page is taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from dashboard.figures.nodes import place
+from lens.nearest import unknown
+
+LONGEST = 8000
+
+
+@dataclass(frozen=True)
+class View:
+    """What is looked at. None: not chosen.
+
+    `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows. `example`: which
+    pair of the run, `query`: which position is locked in the attention picture.
+    """
+
+    model: str | None = None
+    task: str | None = None
+    prompt: str | None = None
+    run: str | None = None
+    node: str | None = None
+    edges: int | None = None
+    example: int | None = None
+    query: int | None = None
+
+    def params(self, **changes: Any) -> dict[str, str]:
+        """The address of this view, with some fields changed."""
+        return {k: str(v) for k, v in asdict(replace(self, **changes)).items() if v is not None}
+
+
+NAMES = tuple(f.name for f in fields(View))
+
+
+def _text(name: str, value: str) -> str:
+    if not value.strip():
+        raise ValueError(f"{name} is empty")
+    if len(value) > LONGEST:
+        raise ValueError(f"{name} has {len(value)} characters; at most {LONGEST} fit in an address")
+    return value
+
+
+def _node(name: str, value: str) -> str:
+    return place(value).name
+
+
+def _count(least: int) -> Callable[[str, str], int]:
+    def read(name: str, value: str) -> int:
+        if not (value.isascii() and value.isdigit() and least <= int(value) <= 10_000_000):
+            raise ValueError(f"{name}={value[:40]!r} is not a whole number from {least} on")
+        return int(value)
+
+    return read
+
+
+READERS: dict[str, Callable[[str, str], Any]] = {
+    "model": _text,
+    "task": _text,
+    "prompt": _text,
+    "run": _text,
+    "node": _node,
+    "edges": _count(1),
+    "example": _count(0),
+    "query": _count(0),
+}
+
+
+def read(params: Mapping[str, str]) -> tuple[View, dict[str, str]]:
+    """The view of an address, and one line per parameter that was refused, by its name."""
+    values: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for name, text in params.items():
+        if name not in READERS:
+            refused[name] = unknown("parameter", name, NAMES)
+            continue
+        try:
+            values[name] = READERS[name](name, text)
+        except ValueError as error:
+            refused[name] = str(error)
+    return View(**values), refused
+
+
+def current(page: str) -> View:
+    """The view of this run of `page`; invalid parameters are taken out of the address with one message."""
+    import streamlit as st
+
+    params = dict(st.query_params)
+    view, refused = read(params)
+    moved = st.session_state.get("page") not in (None, page)
+    if moved and not params:
+        view = st.session_state.get("view", view)
+        st.query_params.from_dict(view.params())
+    refused |= st.session_state.pop("refused", {})
+    for name in refused:
+        st.query_params.pop(name, None)
+    if refused:
+        st.warning("Ignored in the address: " + "; ".join(refused.values()) + ".", icon=":material/link_off:")
+    st.session_state["page"] = page
+    st.session_state["view"] = view
+    return view
+
+
+def put(**changes: Any) -> None:
+    """Change the view: the address, and what the next page takes over. For callbacks of widgets."""
+    import streamlit as st
+
+    view = replace(st.session_state.get("view", View()), **changes)
+    st.session_state["view"] = view
+    st.query_params.from_dict(view.params())
+
+
+def refuse(view: View, name: str, why: str) -> View:
+    """Take `name`, which is well formed but means nothing here, out of the view, and say why."""
+    import streamlit as st
+
+    view = replace(view, **{name: None})
+    st.session_state["view"] = view
+    st.query_params.pop(name, None)
+    st.warning(f"Ignored in the address: {why}.", icon=":material/link_off:")
+    return view
+
+
+def bound(name: str, value: Any, kept: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+    """`key` and `on_change` of a widget that shows the view's field `name` and changes it.
+
+    `value` is what the widget must show now; `kept` turns what it shows into what the address carries.
+    """
+    import streamlit as st
+
+    key = f"view_{name}"
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+    return {"key": key, "on_change": lambda: put(**{name: kept(st.session_state[key])})}

@@ -1,0 +1,138 @@
+"""The job runner: order, progress, cancelling, errors, memory."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from dashboard.jobs import Runner
+from lens.progress import Cancelled
+
+
+class Gate:
+    """Work that reports once, then waits to be let through."""
+
+    def __init__(self) -> None:
+        self.started, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, progress):
+        progress(1, 4, "first")
+        self.started.set()
+        assert self.open.wait(10)
+        progress(2, 4, "second")
+        return "result"
+
+
+def test_a_job_reports_and_gives_its_result():
+    gate, runner = Gate(), Runner()
+    job = runner.submit("work", gate, lane="m")
+    assert gate.started.wait(10)
+    assert (job.state, job.fraction, job.step) == ("running", 0.25, "first")
+    gate.open.set()
+    assert job.wait(10)
+    assert (job.state, job.result, job.error, job.fraction) == ("done", "result", None, 0.5)
+    assert job.seconds > 0
+
+
+def test_one_at_a_time_in_a_lane_and_lanes_run_beside_each_other():
+    runner, first, second, other = Runner(), Gate(), Gate(), Gate()
+    a, b = runner.submit("a", first, lane="m"), runner.submit("b", second, lane="m")
+    c = runner.submit("c", other, lane="n")
+    assert first.started.wait(10)
+    assert other.started.wait(10), "another lane does not wait"
+    assert not second.started.wait(0.05)
+    assert (b.state, runner.ahead(a), runner.ahead(b), runner.ahead(c)) == ("queued", 0, 1, 0)
+    assert [j.label for j in runner.jobs()] == ["a", "b", "c"]
+    for gate in (first, second, other):
+        gate.open.set()
+    assert runner.wait(10)
+    assert [j.state for j in runner.jobs()] == ["done"] * 3
+
+
+def test_cancel_stops_running_and_queued_work():
+    runner, gate, never = Runner(), Gate(), Gate()
+    running, queued = runner.submit("a", gate, lane="m"), runner.submit("b", never, lane="m")
+    assert gate.started.wait(10)
+    running.cancel()
+    queued.cancel()
+    assert running.stopping
+    gate.open.set()
+    assert runner.wait(10)
+    assert (running.state, queued.state) == ("cancelled", "cancelled")
+    assert running.result is None
+    assert running.error is None
+    assert not never.started.is_set()
+
+
+def test_a_lane_goes_on_after_a_failure():
+    runner = Runner()
+
+    def wrong(progress):
+        raise ValueError("the prompt has 9 tokens;\n the context has 8")
+
+    def broken(progress):
+        return {}["nothing"]
+
+    a, b = runner.submit("a", wrong, lane="m"), runner.submit("b", broken, lane="m")
+    c = runner.submit("c", lambda progress: 3, lane="m")
+    assert runner.wait(10)
+    assert (a.state, a.error) == ("failed", "the prompt has 9 tokens; the context has 8")
+    assert (b.state, b.error) == ("failed", "KeyError: 'nothing'")
+    assert c.result == 3
+
+
+def test_the_same_key_is_the_same_job():
+    runner, gate = Runner(), Gate()
+    job = runner.submit("a", gate, lane="m", key=("k", 1))
+    assert runner.submit("a", gate, lane="m", key=("k", 1)) is job
+    gate.open.set()
+    assert job.wait(10)
+    assert runner.submit("a", gate, lane="m", key=("k", 1)) is job
+    assert runner.find(("k", 1)) is job
+    assert runner.submit("a", gate, lane="m", key=("k", 2)) is not job
+    runner.forget(job)
+    assert runner.find(("k", 1)) is None
+
+
+def test_a_cancelled_key_can_be_asked_for_again():
+    runner, gate = Runner(), Gate()
+    job = runner.submit("a", gate, lane="m", key="k")
+    assert gate.started.wait(10)
+    job.cancel()
+    again = runner.submit("a", lambda progress: 5, lane="m", key="k")
+    assert again is not job
+    gate.open.set()
+    assert runner.wait(10)
+    assert (job.state, again.result) == ("cancelled", 5)
+
+
+def test_history_is_bounded_and_keeps_what_was_asked_for_last():
+    runner = Runner(history=3)
+    jobs = []
+    for i in range(3):
+        jobs.append(runner.submit(str(i), lambda progress: None, lane="m", key=i))
+        assert jobs[-1].wait(10)
+    assert runner.find(0) is jobs[0]
+    assert runner.submit("3", lambda progress: None, lane="m", key=3).wait(10)
+    assert runner.find(1) is None
+    assert runner.find(0) is jobs[0]
+    assert runner.get(jobs[1].id) is None
+
+
+def test_active_jobs_are_never_forgotten():
+    runner, gate = Runner(history=1), Gate()
+    jobs = [runner.submit(str(i), gate, lane="m", key=i) for i in range(4)]
+    assert len(runner.jobs()) == 4
+    gate.open.set()
+    assert all(job.wait(10) for job in jobs)
+
+
+def test_progress_raises_once_cancelled():
+    runner, gate = Runner(), Gate()
+    job = runner.submit("a", gate, lane="m")
+    gate.open.set()
+    assert job.wait(10)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.report(1, 2, "")

@@ -7,6 +7,9 @@ PY := .venv/bin/python
 READY := .venv/.ready
 SETTING_UP := .venv/.setting-up
 
+# Installing compiles nothing (half of the time of set-up): what is imported is compiled then, and must be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run discover dashboard test check bench clean
 
@@ -47,7 +50,7 @@ clean:  ## Remove what set-up and checks made. Runs and fetched models stay.
 # A set-up that was interrupted leaves $(SETTING_UP) behind and starts from nothing the next time.
 $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$("$(PYTHON)" -V 2>&1 || true)." \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$("$(PYTHON)" -V 2>/dev/null || echo missing)." \
 	       "Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@if [ -e $(SETTING_UP) ]; then \
 	  if kill -0 "$$(cat $(SETTING_UP))" 2>/dev/null; then \
@@ -55,8 +58,9 @@ $(READY): pyproject.toml constraints.txt
 	  rm -rf .venv; fi
 	@$(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || rm -rf .venv
 	@[ -d .venv ] || mkdir .venv
-	@echo "Setting up .venv: a minute or two, more where torch has to be downloaded."; \
+	@echo "Setting up .venv: about a minute, more where torch has to be downloaded."; \
 	  echo $$$$ > $(SETTING_UP) && \
 	  { [ -x $(PY) ] || "$(PYTHON)" -m venv .venv; } && \
-	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,dev]" && \
+	  { [ -t 1 ] || quiet=--quiet; } && \
+	  $(PY) -m pip install $$quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[test,dev]" && \
 	  rm $(SETTING_UP) && touch $@

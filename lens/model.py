@@ -133,7 +133,7 @@ class Transformer(nn.Module):
 
     def to_logits(
         self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, logits_at: LogitsAt = None
-    ) -> Float[Tensor, "b p v"]:
+    ) -> Float[Tensor, "b at v"]:
         """The last residual stream to logits, at all positions or at `logits_at`."""
         if isinstance(logits_at, int):
             x = x[:, logits_at, None]

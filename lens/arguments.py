@@ -96,7 +96,7 @@ def validity(
     mask: Tensor | None, past: KeyValues | None, n: int, batch: int, device: torch.device
 ) -> Tensor | None:
     """Where tokens are real over cached and new positions, [b, k]; None where all are."""
-    cached = None if past is None else past.valid
+    cached = None if past is None or past.valid is None else past.valid.repeat(batch // len(past.valid), 1)
     length = 0 if past is None else past.length
     if mask is None:
         if cached is None:

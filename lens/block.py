@@ -56,6 +56,12 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
     ) -> Float[Tensor, "b p d"]:
+        return self.finish(self.second(self.first(x, frame, taps, past), taps), taps)
+
+    def first(
+        self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
+    ) -> Float[Tensor, "b p d"]:
+        """The stream after attention: `resid_mid`. In a parallel or attention-only block the whole sum."""
         x = taps(self.hook_resid_pre, x)
         read = self.read(x, taps)
         attn_out = self.attn(read, frame, taps, past)
@@ -63,24 +69,30 @@ class Block(nn.Module):
             attn_out = self.ln1_post(attn_out, taps)
         attn_out = taps(self.hook_attn_out, attn_out)
         if self.mlp is None:
-            return self.finish(x + attn_out, self.ln1, taps)
+            return x + attn_out
         if self.cfg.parallel:
             shared = read if self.cfg.shared_norm and isinstance(read, Tensor) else None
-            return self.finish(x + attn_out + self.mlp_out(x, taps, shared), self.ln2, taps)
-        x = taps(self.hook_resid_mid, x + attn_out)
-        return self.second_half(x, taps)
+            return x + attn_out + self.mlp_out(x, taps, shared)
+        return taps(self.hook_resid_mid, x + attn_out)
 
-    def second_half(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
-        """From the stream between attention and MLP to the block's output (sequential blocks)."""
+    def second(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+        """From `resid_mid` to `resid_post`; in a parallel or attention-only block nothing is left to do."""
+        if self.one_sum:
+            return x
         if self.after_sum and self.ln1 is not None:
             x = self.ln1(x, taps)
-        return self.finish(x + self.mlp_out(x, taps), self.ln2, taps)
+        return x + self.mlp_out(x, taps)
 
-    def finish(self, x: Float[Tensor, "b p d"], norm: Norm | None, taps: AnyTaps) -> Float[Tensor, "b p d"]:
+    def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+        """`resid_post`, and the post-norm where there is one: what the next block reads."""
         x = taps(self.hook_resid_post, x)
-        if self.after_sum and norm is not None:
-            x = taps(self.hook_normalized_resid_post, norm(x, taps))
-        return x
+        norm = (self.ln1 if self.one_sum else self.ln2) if self.after_sum else None
+        return x if norm is None else taps(self.hook_normalized_resid_post, norm(x, taps))
+
+    @property
+    def one_sum(self) -> bool:
+        """Is everything added to the stream at once (parallel, or attention only)?"""
+        return self.mlp is None or self.cfg.parallel
 
     def read(self, x: Float[Tensor, "b p d"], taps: AnyTaps) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """What attention reads: the normalised stream, or one per head where per-head inputs are altered.

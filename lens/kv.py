@@ -35,9 +35,15 @@ class KeyValues:
     def join(
         self, layer: int, k: Float[Tensor, "b g p e"], v: Float[Tensor, "b g p e"]
     ) -> tuple[Float[Tensor, "b g kp e"], Float[Tensor, "b g kp e"]]:
-        """All keys and values of `layer` up to the newest position; appends unless frozen."""
+        """All keys and values of `layer` up to the newest position; appends unless frozen.
+
+        A frozen store of b rows serves runs of c * b rows: row i of each copy stands on row i.
+        """
         old_k, old_v = self.keys[layer], self.values[layer]
         if old_k is not None and old_v is not None:
+            copies = k.shape[0] // old_k.shape[0]
+            if copies > 1:
+                old_k, old_v = old_k.repeat(copies, 1, 1, 1), old_v.repeat(copies, 1, 1, 1)
             k, v = torch.cat([old_k, k], 2), torch.cat([old_v, v], 2)
         if not self.frozen:
             self.keys[layer], self.values[layer] = k, v
@@ -58,12 +64,6 @@ class KeyValues:
     def rows(self, index: Tensor | slice) -> KeyValues:
         """A frozen selection of batch rows; rows may repeat."""
         return self._map(lambda t: t[index], lambda t: t[index], self.length)
-
-    def tile(self, times: int) -> KeyValues:
-        """A frozen copy with the whole batch repeated: row i of copy c is row c * b + i."""
-        if times == 1:
-            return self._map(lambda t: t, lambda t: t, self.length)
-        return self._map(lambda t: t.repeat(times, 1, 1, 1), lambda t: t.repeat(times, 1), self.length)
 
     def _map(self, per_layer, valid, length: int) -> KeyValues:
         new = KeyValues(len(self.keys))

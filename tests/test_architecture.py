@@ -31,7 +31,7 @@ def test_module_is_short_and_says_what_it_is(path: Path) -> None:
     lines = source.count("\n")
     assert lines <= LONGEST, f"{relative(path)} has {lines} lines, more than {LONGEST}: it holds two ideas"
     assert not source or ast.get_docstring(ast.parse(source)), f"{relative(path)} needs a docstring"
-    note = re.search(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b", source)
+    note = re.search(r"\b(TODO|FIXME|XXX|HACK)\b", source)
     assert note is None, f"{relative(path)} holds a note to self: {note and note.group()}"
 
 

@@ -224,15 +224,15 @@ class Graph:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Graph:
+    def from_dict(cls, values: Any) -> Graph:
         """The inverse of `to_dict`.
 
         Raises:
             ValueError: a size is missing, unknown or not a positive number.
         """
         try:
-            graph = cls(**values)
-        except TypeError as error:
+            graph = cls(**dict(values))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"not the sizes of a graph: {error}") from error
         sizes = (graph.n_layers, graph.n_heads, graph.n_kv_heads)
         if not all(isinstance(n, int) and n > 0 for n in sizes) or graph.n_heads % graph.n_kv_heads:

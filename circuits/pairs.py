@@ -249,7 +249,7 @@ class Pairs:
 
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.contiguous() for name, tensor in self._tensors().items()}
+        tensors = {name: tensor.contiguous().clone() for name, tensor in self._tensors().items()}
         atomic.write_bytes(directory / TENSORS_FILE, save(tensors, {"format": FORMAT}))
         atomic.write_json(directory / TEXT_FILE, self.to_dict())
 

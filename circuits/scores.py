@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,8 +21,6 @@ from lens.nearest import unknown
 
 FORMAT = "circuits.scores"
 FILE = "scores.safetensors"
-
-By = Literal["abs", "support", "oppose"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,7 +60,7 @@ class Scores:
     def receivers(self) -> tuple[str, ...]:
         return self.graph.receivers
 
-    def top(self, n: int, by: By = "abs") -> Circuit:
+    def top(self, n: int, by: str = "abs") -> Circuit:
         """The `n` strongest edges.
 
         `by` ranks edges by |score| ("abs"), by how much they support the behaviour ("support": most negative
@@ -83,7 +80,7 @@ class Scores:
         mask[chosen.cpu()] = True
         return Circuit(self.graph, mask.view_as(self.graph.valid), self.values)
 
-    def nodes(self, by: Literal["sum", "abs"] = "sum") -> dict[str, float]:
+    def nodes(self, by: str = "sum") -> dict[str, float]:
         """The importance of each sender (embedding, heads, MLPs), in units of the metric.
 
         "sum" adds the signed scores of a node's outgoing edges. The residual stream is linear, so this is the
@@ -98,7 +95,7 @@ class Scores:
         values = self.values.abs() if by == "abs" else self.values
         return dict(zip(self.senders, values.sum(1).tolist(), strict=True))
 
-    def top_heads(self, n: int = 15, by: Literal["sum", "abs"] = "sum") -> list[tuple[str, float]]:
+    def top_heads(self, n: int = 15, by: str = "sum") -> list[tuple[str, float]]:
         """The `n` heads of largest |importance| with their importance, strongest first."""
         nodes = self.nodes(by)
         heads = [(node.name, nodes[node.name]) for node in self.graph.sender_nodes if node.kind == "head"]

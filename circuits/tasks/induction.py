@@ -76,8 +76,8 @@ def build(drawing: Drawing) -> Pairs:
     length = min(LENGTH, room - again, len(tokens) - 1)
     if length < SHORTEST or again < 1:
         raise ValueError(
-            f"induction needs a context of 8 tokens and {SHORTEST + 1} ordinary tokens to draw from; "
-            f"{model.cfg.name} has {model.cfg.n_ctx} and {len(tokens)}"
+            f"induction needs prompts of {SHORTEST + 1} tokens and as many ordinary tokens to draw from; "
+            f"{model.cfg.name} has room for {room} and {len(tokens)} of them"
         )
 
     def draw(_: int) -> Prompt:

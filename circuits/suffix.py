@@ -84,6 +84,12 @@ class Suffix:
             logits_at=self.ends.repeat(copies),
         )
 
+    def open_past(self, copies: int) -> KeyValues:
+        """A store for a run of `copies` copies that keeps its keys and values, beginning with the prefix."""
+        if self.past is None:
+            return self.model.new_past()
+        return self.past.copies(copies)
+
     def frame(self, copies: int, skip: int = 0) -> Frame:
         """The geometry of a run of `copies` copies that leaves out the first `skip` positions of the suffix."""
         mask = None if self.mask is None else self.mask.repeat(copies, 1)
@@ -96,13 +102,14 @@ class Suffix:
             dtype=self.model.dtype,
         )
 
-    def metric(
-        self, stream: Float[Tensor, "cn t d"], metric: Metric, skip: int = 0
-    ) -> Float[Tensor, "c n"]:
-        """The metric of each row of a last residual stream; logits are made for a few copies at a time."""
+    def metric(self, stream: Float[Tensor, "cn t d"], metric: Metric, skip: int = 0) -> Float[Tensor, "c n"]:
+        """The metric of each row of a last residual stream; logits are made for a few copies at a time.
+
+        Meaningless for pairs whose answer is read before position `skip`.
+        """
         n = len(self)
         rows = torch.arange(len(stream), device=stream.device)
-        at_end = stream[rows, self.ends.repeat(len(stream) // n) - skip, None]
+        at_end = stream[rows, (self.ends.repeat(len(stream) // n) - skip).clamp(min=0), None]
         values = [
             metric(self.model.to_logits(chunk)[:, 0].unflatten(0, (-1, n)), self.pairs)
             for chunk in at_end.split(self._copies_of_logits() * n)
@@ -120,4 +127,3 @@ def batches(
     for first in range(0, len(pairs), size):
         where = slice(first, min(first + size, len(pairs)))
         yield where, Suffix.of(model, pairs[where], share_prefix)
-

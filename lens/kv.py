@@ -65,6 +65,12 @@ class KeyValues:
         """A frozen selection of batch rows; rows may repeat."""
         return self._map(lambda t: t[index], lambda t: t[index], self.length)
 
+    def copies(self, n: int) -> KeyValues:
+        """A store that is not frozen and begins with `n` copies of this one, one after another."""
+        new = self._map(lambda t: t.repeat(n, 1, 1, 1), lambda t: t.repeat(n, 1), self.length)
+        new.frozen = False
+        return new
+
     def _map(self, per_layer, valid, length: int) -> KeyValues:
         new = KeyValues(len(self.keys))
         new.keys = [None if k is None else per_layer(k) for k in self.keys]

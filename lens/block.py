@@ -40,8 +40,13 @@ class Block(nn.Module):
         self.ln2 = norm("ln2", branch and has_mlp and not cfg.shared_norm)
         self.ln1_post = norm("ln1_post", "out" in cfg.norm_placement)
         self.ln2_post = norm("ln2_post", "out" in cfg.norm_placement and has_mlp)
-        for name in ["resid_pre", "attn_in", "q_input", "k_input", "v_input", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post", "normalized_resid_post"]:
-            setattr(self, f"hook_{name}", f"{site}.hook_{name}")
+        self.hook_resid_pre, self.hook_resid_mid = f"{site}.hook_resid_pre", f"{site}.hook_resid_mid"
+        self.hook_resid_post = f"{site}.hook_resid_post"
+        self.hook_normalized_resid_post = f"{site}.hook_normalized_resid_post"
+        self.hook_attn_in, self.hook_mlp_in = f"{site}.hook_attn_in", f"{site}.hook_mlp_in"
+        self.hook_q_input, self.hook_k_input = f"{site}.hook_q_input", f"{site}.hook_k_input"
+        self.hook_v_input = f"{site}.hook_v_input"
+        self.hook_attn_out, self.hook_mlp_out = f"{site}.hook_attn_out", f"{site}.hook_mlp_out"
 
     @property
     def mlp_norm(self) -> Norm | None:

@@ -39,11 +39,12 @@ def _llama3(base: Tensor, s: RotaryScaling) -> Tensor:
 
 
 def _yarn(base: Tensor, rotary: Rotary, s: RotaryScaling) -> Tensor:
-    """Interpolate slow dimensions, extrapolate fast ones, ramp in between (YaRN, arXiv 2309.00071, eq. 22–23)."""
-    assert s.original_n_ctx
+    """Interpolate slow dimensions, extrapolate fast ones, ramp between (YaRN, arXiv 2309.00071, eq. 22–23)."""
+    n_ctx = s.original_n_ctx
+    assert n_ctx
 
     def dimension(rotations: float) -> float:
-        per_turn = s.original_n_ctx / (rotations * 2 * math.pi)
+        per_turn = n_ctx / (rotations * 2 * math.pi)
         return rotary.dim * math.log(per_turn) / (2 * math.log(rotary.theta))
 
     low, high = dimension(s.beta_fast), dimension(s.beta_slow)

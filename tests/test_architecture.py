@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = [p for p in ("lens", "probes", "circuits", "dashboard") if (ROOT / p / "__init__.py").exists()]
@@ -54,6 +56,21 @@ def test_import_lens_is_light() -> None:
     code = f"import sys, lens; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [], "import lens also imports " + done.stdout
+
+
+@pytest.mark.skipif(os.environ.get("LENS_SHAPES") == "0", reason="switched off")
+def test_annotations_are_checked_here() -> None:
+    """The import hook of conftest.py is at work: a wrong shape, dtype or type does not get past an annotation."""
+    from jaxtyping import TypeCheckError
+
+    from lens.config import Rotary
+    from lens.rotary import tables
+
+    positions = torch.arange(3)[None]
+    tables(Rotary(dim=4), positions, torch.float32)
+    for wrong in (positions[0], positions.float(), [[0, 1, 2]]):
+        with pytest.raises(TypeCheckError, match="positions"):
+            tables(Rotary(dim=4), wrong, torch.float32)
 
 
 def tree_of(text: str) -> dict[str, str]:

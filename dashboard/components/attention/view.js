@@ -39,7 +39,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
 
   const strongest = () => {
     const order = [...Array(n).keys()].sort((a, b) => weights[query * n + b] - weights[query * n + a]);
-    return order.slice(0, 3).map((k) => `${visible(data.tokens[k])} (${k}) ${weights[query * n + k].toFixed(2)}`).join(", ");
+    return order.slice(0, 3).map((k) => `“${visible(data.tokens[k])}” (${k}) ${weights[query * n + k].toFixed(2)}`).join(", ");
   };
   const shade = () => {
     const heat = variable(frame, "--heat");
@@ -52,7 +52,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
       span.setAttribute("tabindex", k === query ? 0 : -1);
       span.setAttribute("aria-label", `${label(k)}, attention ${weights[query * n + k].toFixed(2)}`);
     });
-    reading.textContent = `Query ${label(query)} looks at: ${strongest()}`;
+    reading.textContent = `Query ${query} “${visible(data.tokens[query])}” looks at: ${strongest()}`;
   };
 
   // The unmarked picture, kept so that hovering only repaints the marks.

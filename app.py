@@ -1,0 +1,21 @@
+"""The dashboard: `streamlit run app.py`, or `streamlit run app.py -- --run DIR` to open a saved run.
+
+This file only routes; every file in `dashboard/pages/` is a page.
+"""
+
+import streamlit as st
+
+from dashboard import options, page, pages
+
+
+def main() -> None:
+    st.set_page_config(page_title="Lens", page_icon=page.ICON, layout="wide")
+    st.html(page.STYLE)
+    found = pages.found()
+    shown = st.navigation([page.route(name, entry) for name, entry in found.items()], position="top")
+    if options.given().run is not None and "page" not in st.session_state and not st.query_params:
+        page.open_given_run(shown.url_path)
+    shown.run()
+
+
+main()

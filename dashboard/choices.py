@@ -1,0 +1,111 @@
+"""Choosing a model, a prompt and a run: the boxes that several pages show, and what they may hold.
+
+An address may only name models that this process knows: the ones `lens` can always load, those of saved runs,
+and those a person has typed on the Start page. A foreign link can so not make the server fetch or read
+anything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import runs, state
+from dashboard.state import View
+from lens.nearest import unknown
+
+FIRST = "induction-2l"
+REAL = "smollm2"
+
+
+@st.cache_data(ttl=20, show_spinner=False)
+def known_models() -> dict[str, str]:
+    """Models that can be asked for by a plain name, and whether they are on this machine."""
+    from lens.sources import known_models
+
+    return {known.name: known.status for known in known_models()}
+
+
+@st.cache_resource(show_spinner=False)
+def typed_models() -> list[str]:
+    """Models that a person of this process has typed."""
+    return []
+
+
+def models() -> list[str]:
+    """The models to choose from."""
+    return list(dict.fromkeys([*known_models(), *runs.models(), *typed_models()]))
+
+
+def check_model(view: View) -> View:
+    """The view without a model that is not to choose from."""
+    if view.model is None or view.model in models():
+        return view
+    why = unknown("model", view.model, models())
+    return state.refuse(view, "model", f"{why} (any other is opened by typing it on Start)")
+
+
+def model_of(view: View) -> str:
+    """The model looked at: the address's, the run's, a language model if it is here, or the shipped one."""
+    return view.model or runs.model_of(view.run) or (REAL if known_models().get(REAL) == "fetched" else FIRST)
+
+
+def model_box(view: View, *, new: bool = False) -> str:
+    """Choose a model; with `new`, a folder, a .gguf file or a hub id can be typed."""
+    name = model_of(view)
+    options = list(dict.fromkeys([*models(), name]))
+
+    def remember(value: Any) -> str | None:
+        if new and value and value not in typed_models():
+            typed_models().append(value)
+        return value
+
+    st.selectbox(
+        "Model",
+        options,
+        accept_new_options=new,
+        help="A known model, or type a folder, a .gguf file or a Hugging Face id" if new else None,
+        **state.bound("model", name, remember),
+    )
+    return name
+
+
+def prompt_box(view: View, model: Any) -> str:
+    """Type a prompt; without one in the address, a clean prompt of the run or of a task."""
+    prompt = view.prompt if view.prompt is not None else default_prompt(view, model)
+    st.text_area(
+        "Prompt",
+        height=68,
+        max_chars=state.LONGEST,
+        help="Ctrl + Enter shows the heads on your own text",
+        **state.bound("prompt", prompt),
+    )
+    return prompt
+
+
+def default_prompt(view: View, model: Any) -> str:
+    """A prompt that shows something: the run's example, else one of the task's, else of any task."""
+    text = runs.example(view.run, view.example or 0) if view.run else None
+    return text or task_prompt(model, view.task)
+
+
+def usual_task(model: str) -> str:
+    """The task that shows most on a model: induction on the shipped one, IOI on language models."""
+    return "induction" if model == FIRST else "ioi"
+
+
+def task_prompt(model: Any, task: str | None) -> str:
+    """A clean prompt of `task`, or of the first task that this model's tokenizer has the words for."""
+    from circuits.tasks import tasks
+
+    known = tasks()
+    chosen = [known[name] for name in (task, "ioi") if name in known]
+    for one in [*chosen, *known.values()]:
+        try:
+            pairs = one.pairs(model, 1)
+        except ValueError:
+            continue  # another task may suit it
+        if pairs.clean_text and pairs.clean_text[0]:
+            return pairs.clean_text[0]
+    return "The cat sat on the mat, and the cat"

@@ -1,0 +1,63 @@
+"""What pages share: the protocol of a page file, links that carry the state, the look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dashboard import options
+from dashboard.state import View
+
+PAGES = Path(__file__).parent / "pages"
+ICON = Path(__file__).parent / "icon.png"  # a file: icons by name would be fetched from elsewhere
+
+STYLE = """<style>
+.stMainBlockContainer { padding-top: 3.6rem; padding-bottom: 2.5rem; }
+h1 { padding-top: 0; }
+.st-key-next { border-top: 1px solid rgb(128 128 128 / 30%); padding-top: 0.9rem; margin-top: 0.6rem; }
+.st-key-next a { border: 1px solid #1f6feb; border-radius: 8px; padding: 0.3rem 0.9rem; }
+.st-key-next a p { font-weight: 600; }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: title and icon in the menu, and its place there (the first is shown at the bare address)."""
+
+    title: str
+    icon: str
+    order: int
+
+
+def route(name: str, page: Page) -> Any:
+    """The page as Streamlit's navigation wants it."""
+    import streamlit as st
+
+    first = page.order == 0
+    url = None if first else name
+    return st.Page(PAGES / f"{name}.py", title=page.title, icon=page.icon, default=first, url_path=url)
+
+
+def link(name: str, label: str, view: View, *, icon: str | None = None, **changes: Any) -> None:
+    """A link to page `name` that carries the state, with some of it changed."""
+    import streamlit as st
+
+    st.page_link(PAGES / f"{name}.py", label=label, icon=icon, query_params=view.params(**changes))
+
+
+def next_step(name: str, label: str, view: View, **changes: Any) -> None:
+    """The one obvious next step at the end of a page."""
+    import streamlit as st
+
+    with st.container(key="next"):
+        link(name, label, view, icon=":material/arrow_forward:", **changes)
+
+
+def open_given_run(shown: str) -> None:
+    """Go to the Circuit page of the run that the dashboard was started with."""
+    import streamlit as st
+
+    run = options.given().run
+    if run is not None and shown == "":
+        st.switch_page(PAGES / "circuit.py", query_params=View(run=run.resolve().name).params())

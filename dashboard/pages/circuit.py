@@ -1,0 +1,256 @@
+"""The circuit of a saved run: its graph, the attention of a node, how faithful it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from circuits.graph import Graph
+from circuits.store import Run
+from dashboard import page, runs, state, survey, work
+from dashboard.components.attention import attention
+from dashboard.components.circuit_graph import circuit_graph
+from dashboard.figures import charts
+from dashboard.figures.attention import attention_payload
+from dashboard.figures.graph import Edge, graph_payload
+from dashboard.figures.nodes import Place, head_name, place, split_port
+from dashboard.page import Page
+from dashboard.state import View
+from lens.nearest import unknown
+
+PAGE = Page(title="Circuit", icon=":material/hub:", order=2)
+
+FIRST_SHOWN = 200
+LISTED = 8
+TOP_NODES = 15
+
+
+def show() -> None:
+    view = state.current("circuit")
+    known = runs.folders()
+    if view.run is not None and view.run not in known:
+        view = state.refuse(
+            view, "run", unknown("saved run", view.run, known) if known else "there is no saved run"
+        )
+    if not known:
+        st.title("Circuit")
+        st.info("There is no saved run to show yet: discover a circuit first.", icon=":material/info:")
+        page.next_step("start", "Discover a circuit", view)
+        return
+    name = view.run or next(iter(known))
+    heading, chooser = st.columns([5, 3], vertical_alignment="bottom")
+    with chooser:
+        st.selectbox("Run", list(known), **state.bound("run", name))
+    try:
+        run = runs.open_run(name)
+    except (ValueError, OSError) as error:
+        heading.title("Circuit")
+        st.error(str(error))
+        page.next_step("start", "Discover another circuit", view, run=None)
+        return
+    with heading:
+        st.title(f"{run.info['task']} in {run.info['model']['name']}")
+    summary(run)
+    view = check(view, run)
+    graph_and_node(view, run, name)
+    evidence(run)
+    example = min(view.example or 0, len(run.pairs) - 1)
+    text = run.pairs.clean_text[example] if run.pairs.clean_text else None
+    page.next_step(
+        "heads", "See all heads on this prompt", view,
+        model=runs.model_name(run.info), run=name, prompt=text, query=None,
+    )  # fmt: skip
+
+
+def check(view: View, run: Run) -> View:
+    """The view without a node or an example that this run does not have."""
+    graph = run.circuit.graph
+    names = {split_port(r)[0] for r in graph.receivers} | set(graph.senders)
+    if view.node is not None and view.node not in names:
+        view = state.refuse(view, "node", unknown("node", view.node, names, of="this model"))
+    if view.example is not None and view.example >= len(run.pairs):
+        view = state.refuse(view, "example", f"the run has {len(run.pairs)} examples, counted from 0")
+    return view
+
+
+def summary(run: Run) -> None:
+    """The numbers of the run, and what the task's check had to say."""
+    found, metric = run.summary, run.info["metric"].replace("_", " ")
+    cells = [
+        (f"Model's {metric}", f"{found['metric_model']:.2f}", "On clean prompts, mean over the examples"),
+        ("On corrupt prompts", f"{found['metric_corrupt']:.2f}", "The same metric where the clue is gone"),
+    ]
+    for circuit in found["circuits"]:
+        random = circuit["random"]["faithfulness"]
+        floor = f" (random {_share(random)})" if circuit["random"]["sets"] else ""
+        cells.append(
+            (
+                f"Faithfulness, {circuit['n_edges']:,} edges",
+                _share(circuit["faithfulness"]) + floor,
+                "Share of the model's behaviour that is left when all other edges carry their corrupt value; "
+                "in brackets random edge sets of the same size",
+            )
+        )
+    for column, (label, value, text) in zip(st.columns(len(cells)), cells, strict=True):
+        column.metric(label, value, help=text)
+    if found.get("warning"):
+        st.warning(found["warning"][:1].upper() + found["warning"][1:] + ".", icon=":material/warning:")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def graph_and_node(view: View, run: Run, name: str) -> None:
+    edges = run.circuit.edges()
+    most = len(edges)
+    shown = min(view.edges or FIRST_SHOWN, most)
+    left, right = st.columns([9, 5], gap="medium")
+    with left:
+        if most > 1:
+            st.slider("Edges shown, strongest first", 1, most, **state.bound("edges", shown))
+        title = f"Circuit of {run.info['task']} in {run.info['model']['name']}, {shown} edges"
+        payload = graph_payload(run.circuit.graph, edges[:shown], title=title)
+        if view.node is not None and view.node not in {node["id"] for node in payload["nodes"]}:
+            st.caption(f"{view.node} touches none of the {shown} strongest edges.")
+        circuit_graph(
+            payload,
+            key="graph",
+            selected=view.node,
+            on_pick=lambda node: state.put(run=name, node=node or None, query=None),
+        )
+    with right:
+        if view.node is None:
+            st.subheader("Strongest nodes")
+            st.caption("Estimated change of the metric when a node's output is given its corrupt value.")
+            st.plotly_chart(
+                charts.node_bars(run.scores.nodes(), top=TOP_NODES), config={"displayModeBar": False}
+            )
+            st.caption("Click a node of the graph to see its attention and its edges.")
+        else:
+            node_panel(view, run, name, edges[:shown])
+
+
+def node_panel(view: View, run: Run, name: str, edges: list[Edge]) -> None:
+    """One node: its effect, its attention on an example, its strongest edges."""
+    node = place(view.node or "")
+    effect = run.scores.nodes().get(node.name)
+    title, clear = st.columns([4, 1], vertical_alignment="center")
+    title.subheader(node.name + (f" · effect {effect:+.3f}" if effect is not None else ""))
+    clear.button(
+        "Clear", key="clear", width="stretch", on_click=lambda: state.put(run=name, node=None, query=None)
+    )
+    if node.kind in ("head", "kv"):
+        attention_of(view, run, node)
+    strongest(node, edges, name)
+
+
+def attention_of(view: View, run: Run, node: Place) -> None:
+    """The attention of a head, or of one of the heads that share a key/value head, on an example."""
+    which, side = st.columns([3, 2], vertical_alignment="bottom")
+    texts = run.pairs.clean_text or tuple(str(i) for i in range(len(run.pairs)))
+    number = min(view.example or 0, len(run.pairs) - 1)
+    which.selectbox(
+        "Example", range(len(run.pairs)), format_func=lambda i: f"{i}: {texts[i]}",
+        **state.bound("example", number),
+    )  # fmt: skip
+    prompt = side.segmented_control(
+        "Prompt", ["clean", "corrupt"], default="clean", key="side", required=True
+    )
+    head = node.head or 0
+    if node.kind == "kv":
+        graph: Graph = run.circuit.graph
+        group = graph.n_heads // graph.n_kv_heads
+        heads = [head_name(node.layer or 0, h) for h in range(head * group, (head + 1) * group)]
+        chosen = st.segmented_control(
+            "Head of the group", heads, default=heads[0], key="member", required=True
+        )
+        head = place(chosen or heads[0]).head or 0
+    model_name = runs.model_name(run.info)
+    model = work.model(model_name)
+    if model is None:
+        return
+    if model.revision != run.info["model"]["revision"]:
+        st.warning(f"{model_name} on this machine is not the revision that the run was made with.")
+    tokens = run.pairs.clean if prompt == "clean" else run.pairs.corrupt
+    ids = tokens[number][run.pairs.mask[number]].tolist()
+    layer = node.layer or 0
+    patterns = work.result(
+        ("patterns", model.revision, model_name, tuple(ids), layer),
+        f"Attention of layer {layer}",
+        lambda progress: survey.layer_patterns(model, ids, layer),
+        lane=model_name,
+    )
+    if patterns is None:
+        return
+    query = view.query if view.query is not None and view.query < len(ids) else None
+    attention(
+        attention_payload(
+            patterns[head],
+            model.to_str_tokens(ids),
+            title=f"Attention of {head_name(layer, head)}",
+            causal=model.cfg.stack.causal,
+        ),
+        key="attention",
+        query=query,
+        largest=22,
+        on_query=lambda position: state.put(query=position),
+    )
+
+
+def strongest(node: Place, edges: list[Edge], name: str) -> None:
+    """The strongest shown edges into and out of a node; a click on one selects the node at its other end."""
+    into = [(s, split_port(r)[1], score) for s, r, score in edges if split_port(r)[0] == node.name]
+    out = [(*split_port(r), score) for s, r, score in edges if s == node.name]
+    for title, found, key in (("Strongest edges in", into, "in"), ("Strongest edges out", out, "out")):
+        if not found:
+            continue
+        st.caption(f"{title} ({len(found)})" if len(found) > LISTED else title)
+        rows = found[:LISTED]
+
+        def pick(rows: list[Any] = rows, key: str = f"edges_{key}") -> None:
+            chosen = st.session_state[key]["selection"]["rows"]
+            if chosen:
+                state.put(run=name, node=rows[chosen[0]][0], query=None)
+
+        st.dataframe(
+            pd.DataFrame(rows, columns=["from" if key == "in" else "to", "as", "score"]),
+            key=f"edges_{key}",
+            hide_index=True,
+            on_select=pick,
+            selection_mode="single-row",
+            column_config={
+                "as": st.column_config.TextColumn(
+                    "as", help="q, k or v: the input of the head that reads it"
+                ),
+                "score": st.column_config.NumberColumn("score", format="%+.4f", help="Negative: supports"),
+            },
+        )
+
+
+def evidence(run: Run) -> None:
+    """Figures behind the graph, and where the run comes from."""
+    faithful, heads, origin = st.tabs(["Faithfulness", "All heads", "Where it comes from"])
+    with faithful:
+        found = run.summary["circuits"]
+        random = [[v for v in c["random"]["each"] if v is not None] for c in found]
+        figure = charts.faithfulness_curve(
+            [c["n_edges"] for c in found],
+            [c["faithfulness"] if c["faithfulness"] is not None else float("nan") for c in found],
+            random if all(random) else (),
+        )
+        st.plotly_chart(figure, config={"displayModeBar": False})
+    with heads:
+        nodes, graph = run.scores.nodes(), run.circuit.graph
+        values = [[nodes[head_name(l, h)] for h in range(graph.n_heads)] for l in range(graph.n_layers)]
+        st.plotly_chart(charts.head_heatmap(np.array(values)), config={"displayModeBar": False})
+    with origin:
+        st.json(dict(run.info), expanded=2)
+        st.caption(f"Saved in {run.path}")
+
+
+if __name__ == "__main__":
+    show()

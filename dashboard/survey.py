@@ -1,0 +1,91 @@
+"""What the Heads page shows of a model and a prompt. No Streamlit: this runs in jobs.
+
+Patterns of all heads of a long prompt do not fit in memory at once, so each layer's is reduced to squares and
+scores as soon as it is computed.
+
+Shapes: l layer, h head, q query position, k key position, t side of a square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dashboard.figures.head_scores import head_scores
+from dashboard.figures.montage import pool
+from lens.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+
+LONGEST = 1024
+REPEATED = 32
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All heads at a glance: `tiles` uint8 [l, h, t, t], `scores` float [l, h, 4] in the order of `KINDS`."""
+
+    tiles: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+
+
+def prompt_ids(model: Transformer, prompt: str) -> list[int]:
+    """The tokens of a prompt that the pages can show.
+
+    Raises:
+        ValueError: the prompt is empty, longer than the model's context or than the pages can draw.
+    """
+    if not prompt.strip():
+        raise ValueError("The prompt is empty: type at least one word.")
+    ids = model.to_tokens(prompt)[0].tolist()
+    if len(ids) > model.cfg.n_ctx:
+        raise ValueError(f"The prompt has {len(ids)} tokens; {model.name} reads at most {model.cfg.n_ctx}.")
+    if len(ids) > LONGEST:
+        raise ValueError(f"The prompt has {len(ids)} tokens; the pictures show at most {LONGEST}.")
+    return ids
+
+
+def survey(model: Transformer, ids: Sequence[int], progress: Progress = silent) -> Survey:
+    """Squares and scores of all heads on one prompt, by one forward without logits."""
+    layers = model.cfg.n_layers
+    tiles: list[NDArray[np.uint8]] = []
+    scores: list[NDArray[np.float32]] = []
+
+    def reduce(pattern: torch.Tensor, hook: object) -> None:
+        weights = pattern[0].float().cpu().numpy()
+        tiles.append(pool(weights))
+        scores.append(head_scores(weights, ids))
+        progress(len(tiles), layers, "layers")
+
+    progress(0, layers, "layers")
+    model.run_with_hooks(torch.tensor([list(ids)]), [("pattern", reduce)], stop_at_layer=layers)
+    return Survey(np.stack(tiles), np.stack(scores))
+
+
+def layer_patterns(model: Transformer, ids: Sequence[int], layer: int) -> NDArray[np.float32]:
+    """The attention patterns [h, q, k] of one layer on one prompt."""
+    cache = model.activations(torch.tensor([list(ids)]), [("pattern", layer)])
+    return cache["pattern", layer][0].float().cpu().numpy()
+
+
+def repeated_ids(model: Transformer, length: int = REPEATED) -> list[int]:
+    """Random tokens and the same tokens again, after the usual first token: what induction heads are told by.
+
+    The tokens are the same in every call. Special tokens are left out.
+    """
+    special = set()
+    first: list[int] = []
+    if model.tokenizer is not None:
+        special = {model.tokenizer.bos_id, model.tokenizer.eos_id, model.tokenizer.pad_id}
+        if model.tokenizer.bos_id is not None:
+            first = [model.tokenizer.bos_id]
+    usual = np.array([i for i in range(model.cfg.embed.d_vocab) if i not in special])
+    room = (model.cfg.n_ctx - len(first)) // 2
+    drawn = np.random.default_rng(0).choice(usual, min(length, room, len(usual)), replace=False).tolist()
+    return [*first, *drawn, *drawn]

@@ -1,0 +1,93 @@
+"""Between pages and the job runner: ask for a result, and show how it is coming along until it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import streamlit as st
+
+from dashboard.jobs import Job, Runner, Work
+from dashboard.models import Shelf
+
+PATIENCE = 0.35
+TICK = 0.5
+COUNTED = 10_000  # more pieces than this are bytes: a share says more than a count
+
+
+@st.cache_resource(show_spinner=False)
+def runner() -> Runner:
+    """The job runner of this process."""
+    return Runner()
+
+
+@st.cache_resource(show_spinner=False)
+def shelf() -> Shelf:
+    """The loaded models of this process."""
+    import lens
+
+    return Shelf(lambda name, progress: lens.load(name, progress=progress))
+
+
+def model(name: str) -> Any | None:
+    """The model `name`, or None after showing that it is being loaded or why it cannot be."""
+    shelved, key = shelf(), ("model", name)
+    if shelved.loaded(name) is None:
+        job = runner().find(key)
+        if job is not None and job.state == "done":
+            runner().forget(job)  # it has left the shelf since
+        result(key, f"Load {name}", lambda progress: shelved.get(name, progress) and None, lane=name)
+    return shelved.loaded(name)
+
+
+def result(key: Hashable, label: str, work: Work, *, lane: str) -> Any | None:
+    """The result of `work`, computed once per `key`; None after showing progress, or why it failed."""
+    job = runner().submit(label, work, lane=lane, key=key)
+    job.wait(PATIENCE)
+    if job.state == "done":
+        return job.result
+    if job.active:
+        watch(job.id)
+    else:
+        ended(job)
+    return None
+
+
+@st.fragment(run_every=TICK)
+def watch(id: int) -> None:
+    """A job's progress, renewed until it is over; then the page runs again."""
+    job = runner().get(id)
+    if job is None or not job.active:
+        st.rerun()
+    else:
+        progress_bar(job)
+
+
+def progress_bar(job: Job) -> None:
+    """One active job: how far it is, and a button to stop it."""
+    bar, button = st.columns([6, 1], vertical_alignment="center")
+    bar.progress(job.fraction, text=describe(job))
+    if button.button("Cancel", key=f"cancel_{job.id}", disabled=job.stopping, width="stretch"):
+        job.cancel()
+
+
+def describe(job: Job) -> str:
+    """Where an active job is, in one line."""
+    if job.stopping:
+        return f"{job.label}: stopping"
+    if job.state == "queued":
+        ahead = runner().ahead(job)
+        return f"{job.label}: waiting for {ahead} other job{'s' * (ahead != 1)} on this model"
+    how_far = f" {job.done}/{job.total}" if 1 < job.total <= COUNTED else ""
+    step = f": {job.step}{how_far}" if job.step else ""
+    return f"{job.label}{step} ({job.seconds:.0f} s)"
+
+
+def ended(job: Job, *, again: bool = True) -> None:
+    """Why there is no result, and a way to try again."""
+    if job.state == "cancelled":
+        st.info(f"{job.label}: cancelled.")
+    else:
+        st.error(job.error or f"{job.label} failed.")
+    if again:
+        st.button("Try again", key=f"again_{job.id}", on_click=runner().forget, args=(job,))

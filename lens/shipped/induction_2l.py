@@ -1,0 +1,202 @@
+"""Trains and measures `induction-2l`, the attention-only model of two layers that ships with the project.
+
+    python -m lens.shipped.induction_2l --out FOLDER
+
+The model learns `induction_text.documents`. To foresee a repeated span it needs a head in layer 0 that tells
+each position what the word before it was, and heads in layer 1 that look for the place where that is the
+present word: an induction circuit (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). With learned
+positions one head of layer 0 does the first part alone; with rotary positions two shared it.
+
+The card that is written beside the weights holds what was measured on fresh data, by `measure`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.head_scores import head_scores
+from lens.model import Transformer
+from lens.shipped.induction_text import BOS, Spans, documents, repeated, words
+from lens.taps import Edits
+from lens.tokens import Tokenizer
+from lens.train import Recipe, fresh, train
+
+NAME = "induction-2l"
+COMMAND = "python -m lens.shipped.induction_2l"
+N_CTX = 64
+PERIOD = 24  # of the repeated words that are measured on
+RECIPE = Recipe(steps=1500, batch_size=64, learning_rate=3e-3, warmup=100, seed=0)
+SPANS = Spans(rate=0.3, shortest=4, longest=20, even=0.5)
+MEASURING_SEED = 1_000_003
+CURVE_EVERY = 25  # steps that are averaged into one point of the card's loss curve
+DESCRIPTION = "two attention-only layers that copy from context: a previous-token head, induction heads"
+DATA = "sentences and evenly drawn words that repeat spans of themselves: lens/shipped/induction_text.py"
+
+
+def config() -> ModelConfig:
+    v, d, heads = len(words()), 128, 4
+    return ModelConfig(
+        family="lens",
+        name=NAME,
+        n_ctx=N_CTX,
+        embed=EmbedConfig(d_vocab=v, d_embed=d, n_positions=N_CTX),
+        stack=StackConfig(
+            n_layers=2, d_model=d, n_heads=heads, d_head=d // heads, n_kv_heads=heads, d_mlp=None
+        ),
+        unembed=UnembedConfig(d_vocab=v, d_embed=d),
+    )
+
+
+def tokenizer() -> Tokenizer:
+    """One id per word; `BOS` goes in front of every text."""
+    return Tokenizer.from_words(words(), bos=BOS, add_bos=True)
+
+
+def measuring_tokens(n: int = 256) -> Tensor:
+    """Fresh documents [n, 1 + 2 * PERIOD]: different random words, twice over."""
+    return repeated(n, PERIOD, torch.Generator().manual_seed(MEASURING_SEED))
+
+
+def copying(model: Transformer, ids: Tensor, edits: Edits | None = None) -> dict[str, float]:
+    """How well the words of `repeated` documents are foreseen: loss in nats, accuracy as a share.
+
+    The first word of the second time is not counted: nothing says that the repetition begins.
+    """
+    logits = model.run_with_cache(ids, [], edits=edits)[0][:, :-1]
+    loss = -logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    right = (logits.argmax(-1) == ids[:, 1:]).float()
+    return {
+        "loss_first": loss[:, :PERIOD].mean().item(),
+        "loss_second": loss[:, PERIOD + 1 :].mean().item(),
+        "accuracy_first": right[:, :PERIOD].mean().item(),
+        "accuracy_second": right[:, PERIOD + 1 :].mean().item(),
+    }
+
+
+def without_head(layer: int, head: int) -> Edits:
+    """Edits that set one head's output to zero."""
+
+    def zero(z: Tensor) -> Tensor:
+        z = z.clone()
+        z[:, :, head] = 0
+        return z
+
+    return {f"blocks.{layer}.attn.hook_z": zero}
+
+
+def measure(model: Transformer) -> dict[str, Any]:
+    """What the card says of the model: copying, scores of all heads, and copying without each head."""
+    ids = measuring_tokens()
+    patterns = model.activations(ids, "pattern").stack("pattern")
+    ordinary = documents(256, N_CTX, torch.Generator().manual_seed(MEASURING_SEED), SPANS)
+    logits = model(ordinary)[:, :-1]
+    every = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+    alone = {f"a{l}.h{h}": copying(model, ids, without_head(l, h))["accuracy_second"] for l, h in every}
+    return _rounded(
+        {
+            "copying": copying(model, ids),
+            "loss_on_documents": torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), ordinary[:, 1:].flatten()
+            ).item(),
+            "head_scores": {name: s.tolist() for name, s in head_scores(patterns, ids).items()},
+            "accuracy_second_without": alone,
+        }
+    )
+
+
+def best_head(scores: Sequence[Sequence[float]], layer: int) -> int:
+    """The head of a layer with the highest score, from a score of the card."""
+    return max(range(len(scores[layer])), key=lambda h: scores[layer][h])
+
+
+def make(out: Path, recipe: Recipe = RECIPE) -> dict[str, Any]:
+    """Train, measure and save; gives the card.
+
+    Raises:
+        FileExistsError: `out` exists.
+    """
+    from tqdm import tqdm
+
+    from lens.load import save
+
+    begun = time.process_time()
+    start = fresh(config(), recipe.seed, tokenizer=tokenizer())
+    with tqdm(total=recipe.steps, unit="step") as bar:
+
+        def progress(done: int, total: int, label: str) -> None:
+            bar.set_description(label, refresh=False)
+            bar.update(done - bar.n)
+
+        trained = train(start, lambda n, g: documents(n, N_CTX, g, SPANS), recipe, progress=progress)
+    card = {
+        "name": NAME,
+        "description": DESCRIPTION,
+        "licence": "MIT",
+        "made_by": f"{COMMAND} --out {out.name} --steps {recipe.steps} --seed {recipe.seed}",
+        "data": DATA,
+        "recipe": asdict(recipe),
+        "spans": asdict(SPANS),
+        "torch": torch.__version__,
+        "cpu_seconds": round(time.process_time() - begun),
+        "n_parameters": sum(p.numel() for p in trained.model.parameters()),
+        "weights": trained.model.revision,
+        "measured_on": f"256 documents of {PERIOD} different random words, twice over; seed {MEASURING_SEED}",
+        "measured": measure(trained.model),
+        "loss_curve": {"every": CURVE_EVERY, "loss": _curve(trained.losses)},
+    }
+    save(trained.model, out, card=card)
+    return card
+
+
+def _curve(losses: Sequence[float]) -> list[float]:
+    points = [losses[i : i + CURVE_EVERY] for i in range(0, len(losses), CURVE_EVERY)]
+    return [round(sum(point) / len(point), 4) for point in points]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 2 where the folder exists or cannot be written."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=DESCRIPTION)
+    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
+    parser.add_argument("--steps", type=int, default=RECIPE.steps)
+    parser.add_argument("--seed", type=int, default=RECIPE.seed)
+    given = parser.parse_args(arguments)
+    if given.out.exists():
+        parser.error(f"{str(given.out)!r} already exists; choose another folder")
+    try:
+        recipe = replace(RECIPE, steps=given.steps, seed=given.seed)
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        measured = make(given.out, recipe)["measured"]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    scores = measured["head_scores"]
+    previous, induction = best_head(scores["previous_token"], 0), best_head(scores["induction"], 1)
+    sys.stdout.write(
+        f"{given.out}: second time {measured['copying']['accuracy_second']:.1%} right, "
+        f"previous-token head a0.h{previous} {scores['previous_token'][0][previous]:.2f}, "
+        f"induction head a1.h{induction} {scores['induction'][1][induction]:.2f}, "
+        f"without a0.h{previous} {measured['accuracy_second_without'][f'a0.h{previous}']:.1%} right\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

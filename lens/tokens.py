@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")  # these take nothing from their config
 _ROLES = ("bos", "eos", "pad", "unk")
 
 
@@ -165,13 +166,8 @@ class Tokenizer:
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into an existing `folder`."""
         folder = Path(folder)
-        adds_bos, adds_eos = self._adds()
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
         config |= {f"{role}_token": text for role, text in self.special.items()}
-        if self.bos_id is not None:
-            config["add_bos_token"] = adds_bos
-        if adds_eos:
-            config["add_eos_token"] = True
         if self.chat_template:
             config["chat_template"] = self.chat_template
         self.backend.save(str(folder / "tokenizer.json"))
@@ -214,6 +210,9 @@ class Tokenizer:
     def from_folder(cls, folder: str | Path) -> Tokenizer | None:
         """From a Hugging Face folder's tokenizer files; None where it has none.
 
+        As in transformers 5, what is added around a text is what `tokenizer.json` says; `add_bos_token` in
+        `tokenizer_config.json` counts only where there is no such file.
+
         Raises:
             ValueError: a file cannot be read as what its name says; the message names it.
         """
@@ -231,10 +230,11 @@ class Tokenizer:
         _add_missing(backend, config.get("added_tokens_decoder", {}))
         model = _json(folder / "config.json")
         special = {r: _text(config.get(f"{r}_token")) or _by_id(backend, model, r) for r in _ROLES}
-        if hasattr(backend.pre_tokenizer, "add_prefix_space") and "add_prefix_space" in config:
+        own_class = config.get("tokenizer_class") not in (None, *_GENERIC)
+        if own_class and "add_prefix_space" in config and hasattr(backend.pre_tokenizer, "add_prefix_space"):
             backend.pre_tokenizer.add_prefix_space = config["add_prefix_space"]
         known = {r: t for r, t in special.items() if t is not None and backend.token_to_id(t) is not None}
-        return cls(backend, **known, **_additions(config), chat_template=_chat(folder, config))
+        return cls(backend, **known, chat_template=_chat(folder, config))
 
     @classmethod
     def _from_slow(cls, folder: Path, config: dict[str, Any]) -> Tokenizer:
@@ -246,7 +246,7 @@ class Tokenizer:
         except Exception as error:  # transformers raises many kinds for a file it cannot convert
             raise ValueError(f"the tokenizer files in {str(folder)!r} cannot be read: {error}") from error
         special = {role: getattr(hf, f"{role}_token", None) for role in _ROLES}
-        return cls(backend, **special, **_additions(config), chat_template=hf.chat_template)
+        return cls(backend, **special, chat_template=hf.chat_template)
 
     def _special_id(self, role: str, text: str) -> int:
         token_id = self.backend.token_to_id(text)
@@ -372,10 +372,6 @@ def _by_id(backend: tokenizers.Tokenizer, model: dict[str, Any], role: str) -> s
     token_id = model.get(f"{role}_token_id")
     token_id = token_id[0] if isinstance(token_id, list) and token_id else token_id
     return backend.id_to_token(token_id) if isinstance(token_id, int) and token_id >= 0 else None
-
-
-def _additions(config: dict[str, Any]) -> dict[str, Any]:
-    return {"add_bos": config.get("add_bos_token"), "add_eos": config.get("add_eos_token")}
 
 
 def _add_missing(backend: tokenizers.Tokenizer, added: dict[str, Any]) -> None:

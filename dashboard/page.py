@@ -13,8 +13,11 @@ PAGES = Path(__file__).parent / "pages"
 ICON = Path(__file__).parent / "icon.png"  # a file: icons by name would be fetched from elsewhere
 
 STYLE = """<style>
-.stMainBlockContainer { padding-top: 3.6rem; padding-bottom: 2.5rem; }
-h1 { padding-top: 0; }
+.stMainBlockContainer { padding: 3.9rem 2.6rem 2.5rem; }
+.stMainBlockContainer h1 { font-size: 1.7rem; padding: 0 0 0.2rem; }
+.stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.2rem 0; }
+.stMainBlockContainer [data-testid="stMetricValue"] { font-size: 1.3rem; }
+.stMainBlockContainer .stPageLink p { font-weight: 600; }
 .st-key-next { border-top: 1px solid rgb(128 128 128 / 30%); padding-top: 0.9rem; margin-top: 0.6rem; }
 .st-key-next a { border: 1px solid #1f6feb; border-radius: 8px; padding: 0.3rem 0.9rem; }
 .st-key-next a p { font-weight: 600; }

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dashboard.figures.head_scores import head_scores
+from dashboard.figures.head_kinds import KINDS
 from dashboard.figures.montage import pool
+from lens.head_scores import head_scores
 from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -57,14 +58,16 @@ def survey(model: Transformer, ids: Sequence[int], progress: Progress = silent) 
     tiles: list[NDArray[np.uint8]] = []
     scores: list[NDArray[np.float32]] = []
 
-    def reduce(pattern: torch.Tensor, hook: object) -> None:
-        weights = pattern[0].float().cpu().numpy()
-        tiles.append(pool(weights))
-        scores.append(head_scores(weights, ids))
-        progress(len(tiles), layers, "layers")
+    tokens = torch.tensor([list(ids)])
 
-    progress(0, layers, "layers")
-    model.run_with_hooks(torch.tensor([list(ids)]), [("pattern", reduce)], stop_at_layer=layers)
+    def reduce(pattern: torch.Tensor, hook: object) -> None:
+        found = head_scores(pattern.cpu(), tokens)
+        scores.append(torch.stack([found[kind.score] for kind in KINDS], 1).numpy())
+        tiles.append(pool(pattern[0].float().cpu().numpy()))
+        progress(len(tiles), layers, "layer")
+
+    progress(0, layers, "layer")
+    model.run_with_hooks(tokens, [("pattern", reduce)], stop_at_layer=layers)
     return Survey(np.stack(tiles), np.stack(scores))
 
 

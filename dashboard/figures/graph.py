@@ -20,6 +20,7 @@ from dashboard.figures.nodes import Place, place, split_port
 Edge = tuple[str, str, float]
 
 TOP, BOTTOM = 22, 36
+HEIGHT = 560  # about how high a picture is without its margins
 
 
 class NodePayload(TypedDict):
@@ -69,9 +70,9 @@ class GraphPayload(TypedDict):
 class Layout:
     """Places of the nodes of a model with these sizes; nothing about edges."""
 
-    def __init__(self, graph: Graph, target: int = 700) -> None:
+    def __init__(self, graph: Graph, target: int = HEIGHT) -> None:
         self.graph = graph
-        self.band = min(84, max(20, round(target / (graph.n_layers + 1.2))))
+        self.band = min(150, max(18, round(target / (graph.n_layers + 1.2))))
         self.height = round(TOP + BOTTOM + (graph.n_layers + 1.2) * self.band)
         self.columns = graph.n_heads + (1.4 if graph.mlp else 0.4)
 
@@ -82,11 +83,12 @@ class Layout:
 
     def x(self, node: Place) -> float:
         heads, per_group = self.graph.n_heads, self.graph.n_heads // self.graph.n_kv_heads
+        aside = 0.3 if per_group % 2 else 0.0  # not in the way of the head in the middle
         column = {
-            "head": lambda: float(node.head or 0),
-            "kv": lambda: (node.head or 0) * per_group + (per_group - 1) / 2,
-            "mlp": lambda: heads + 0.3,
-        }.get(node.kind, lambda: (heads - 1) / 2)()
+            "head": float(node.head or 0),
+            "kv": (node.head or 0) * per_group + (per_group - 1) / 2 - aside,
+            "mlp": heads + 0.3,
+        }.get(node.kind, (heads - 1) / 2)
         return (column + 0.5) / self.columns
 
     def y(self, node: Place) -> float:
@@ -110,7 +112,7 @@ class Layout:
 
 
 def graph_payload(
-    graph: Graph, edges: Iterable[Edge], *, title: str = "Circuit graph", target: int = 700
+    graph: Graph, edges: Iterable[Edge], *, title: str = "Circuit graph", target: int = HEIGHT
 ) -> GraphPayload:
     """The picture of `edges`: (sender, receiver, score) by name, e.g. the first ones of `Circuit.edges()`.
 

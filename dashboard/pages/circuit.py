@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -41,7 +39,7 @@ def show() -> None:
         page.next_step("start", "Discover a circuit", view)
         return
     name = view.run or next(iter(known))
-    heading, chooser = st.columns([5, 3], vertical_alignment="bottom")
+    heading, middle, chooser = st.columns([4, 4, 4], vertical_alignment="bottom", gap="medium")
     with chooser:
         st.selectbox("Run", list(known), **state.bound("run", name))
     try:
@@ -53,9 +51,13 @@ def show() -> None:
         return
     with heading:
         st.title(f"{run.info['task']} in {run.info['model']['name']}")
-    summary(run)
     view = check(view, run)
-    graph_and_node(view, run, name)
+    edges = run.circuit.edges()
+    shown = min(view.edges or FIRST_SHOWN, len(edges))
+    if len(edges) > 1:
+        middle.slider("Edges shown, strongest first", 1, len(edges), **state.bound("edges", shown))
+    summary(run)
+    graph_and_node(view, run, name, edges[:shown])
     evidence(run)
     example = min(view.example or 0, len(run.pairs) - 1)
     text = run.pairs.clean_text[example] if run.pairs.clean_text else None
@@ -101,21 +103,17 @@ def summary(run: Run) -> None:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+    return "–" if value is None else f"{round(100 * value) + 0:d}%"
 
 
-def graph_and_node(view: View, run: Run, name: str) -> None:
-    edges = run.circuit.edges()
-    most = len(edges)
-    shown = min(view.edges or FIRST_SHOWN, most)
+def graph_and_node(view: View, run: Run, name: str, edges: list[Edge]) -> None:
+    """The graph of `edges`, and beside it the selected node or an overview."""
     left, right = st.columns([9, 5], gap="medium")
     with left:
-        if most > 1:
-            st.slider("Edges shown, strongest first", 1, most, **state.bound("edges", shown))
-        title = f"Circuit of {run.info['task']} in {run.info['model']['name']}, {shown} edges"
-        payload = graph_payload(run.circuit.graph, edges[:shown], title=title)
+        title = f"Circuit of {run.info['task']} in {run.info['model']['name']}, {len(edges)} edges"
+        payload = graph_payload(run.circuit.graph, edges, title=title)
         if view.node is not None and view.node not in {node["id"] for node in payload["nodes"]}:
-            st.caption(f"{view.node} touches none of the {shown} strongest edges.")
+            st.caption(f"{view.node} touches none of the {len(edges)} strongest edges.")
         circuit_graph(
             payload,
             key="graph",
@@ -124,14 +122,18 @@ def graph_and_node(view: View, run: Run, name: str) -> None:
         )
     with right:
         if view.node is None:
-            st.subheader("Strongest nodes")
-            st.caption("Estimated change of the metric when a node's output is given its corrupt value.")
-            st.plotly_chart(
-                charts.node_bars(run.scores.nodes(), top=TOP_NODES), config={"displayModeBar": False}
-            )
-            st.caption("Click a node of the graph to see its attention and its edges.")
+            overview(run)
         else:
-            node_panel(view, run, name, edges[:shown])
+            node_panel(view, run, name, edges)
+
+
+def overview(run: Run) -> None:
+    """The strongest heads and MLPs. The embedding is left out: everything passes through it."""
+    st.subheader("Strongest heads and MLPs")
+    st.caption("Estimated change of the metric when a node's output is given its corrupt value.")
+    nodes = {node: effect for node, effect in run.scores.nodes().items() if node != "embed"}
+    st.plotly_chart(charts.node_bars(nodes, top=TOP_NODES), config={"displayModeBar": False})
+    st.caption("Click a node of the graph to see its attention and its edges.")
 
 
 def node_panel(view: View, run: Run, name: str, edges: list[Edge]) -> None:
@@ -196,7 +198,7 @@ def attention_of(view: View, run: Run, node: Place) -> None:
         ),
         key="attention",
         query=query,
-        largest=22,
+        largest=18,
         on_query=lambda position: state.put(query=position),
     )
 
@@ -205,30 +207,39 @@ def strongest(node: Place, edges: list[Edge], name: str) -> None:
     """The strongest shown edges into and out of a node; a click on one selects the node at its other end."""
     into = [(s, split_port(r)[1], score) for s, r, score in edges if split_port(r)[0] == node.name]
     out = [(*split_port(r), score) for s, r, score in edges if s == node.name]
-    for title, found, key in (("Strongest edges in", into, "in"), ("Strongest edges out", out, "out")):
-        if not found:
-            continue
-        st.caption(f"{title} ({len(found)})" if len(found) > LISTED else title)
-        rows = found[:LISTED]
+    left, right = st.columns(2, gap="small")
+    for column, word, found in ((left, "from", into), (right, "to", out)):
+        with column:
+            edge_table(word, found, name)
 
-        def pick(rows: list[Any] = rows, key: str = f"edges_{key}") -> None:
-            chosen = st.session_state[key]["selection"]["rows"]
-            if chosen:
-                state.put(run=name, node=rows[chosen[0]][0], query=None)
 
-        st.dataframe(
-            pd.DataFrame(rows, columns=["from" if key == "in" else "to", "as", "score"]),
-            key=f"edges_{key}",
-            hide_index=True,
-            on_select=pick,
-            selection_mode="single-row",
-            column_config={
-                "as": st.column_config.TextColumn(
-                    "as", help="q, k or v: the input of the head that reads it"
-                ),
-                "score": st.column_config.NumberColumn("score", format="%+.4f", help="Negative: supports"),
-            },
-        )
+def edge_table(word: str, found: list[tuple[str, str, float]], run: str) -> None:
+    """Edges `from` or `to` other nodes: (other node, port, score), strongest first."""
+    side = "in" if word == "from" else "out"
+    st.caption(
+        f"Edges {side}" + (f": {LISTED} of {len(found)}" if len(found) > LISTED else f": {len(found)}")
+    )
+    rows = found[:LISTED]
+    if not rows:
+        return
+
+    def pick() -> None:
+        cells = st.session_state[f"edges_{side}"]["selection"]["cells"]
+        if cells:
+            state.put(run=run, node=rows[cells[0][0]][0], query=None)
+
+    st.dataframe(
+        pd.DataFrame(rows, columns=[word, "as", "score"]),
+        key=f"edges_{side}",
+        hide_index=True,
+        row_height=28,
+        on_select=pick,
+        selection_mode="single-cell",
+        column_config={
+            "as": st.column_config.TextColumn("as", width=30, help="The input that reads it: q, k or v"),
+            "score": st.column_config.NumberColumn("score", format="%+.3f", help="Negative: supports"),
+        },
+    )
 
 
 def evidence(run: Run) -> None:

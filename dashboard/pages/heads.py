@@ -12,7 +12,7 @@ from dashboard import choices, page, state, survey, work
 from dashboard.components.attention import attention
 from dashboard.components.gallery import gallery
 from dashboard.figures.attention import attention_payload
-from dashboard.figures.head_scores import KINDS, strongest_kind
+from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
 from dashboard.figures.montage import gallery_payload
 from dashboard.figures.nodes import head_name, place
 from dashboard.page import Page
@@ -72,7 +72,7 @@ def chosen_head(view: View, model: Any, found: Survey) -> tuple[View, tuple[int,
                 return view, (node.layer, node.head)
             why = f"{view.node} is not a head of {model.name}, which has a0.h0 to a{layers - 1}.h{heads - 1}"
             view = state.refuse(view, "node", why)
-    telling = np.nan_to_num(found.scores[..., :3], nan=0.0).max(-1)
+    telling = np.nan_to_num(found.scores[..., :TELLING], nan=0.0).max(-1)
     layer, head = np.unravel_index(int(telling.argmax()), telling.shape)
     return view, (int(layer), int(head))
 
@@ -138,7 +138,7 @@ def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
         scores = repeats.scores
     layers, heads = scores.shape[:2]
     names = [head_name(l, h) for l in range(layers) for h in range(heads)]
-    frame = pd.DataFrame(scores.reshape(-1, len(KINDS)), columns=list(KINDS))
+    frame = pd.DataFrame(scores.reshape(-1, len(KINDS)), columns=[kind.title for kind in KINDS])
     frame.insert(0, "head", names)
     if np.isnan(scores[..., 2]).all():
         st.caption("This prompt repeats no token, so it says nothing about duplicates and induction.")
@@ -159,10 +159,10 @@ def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
         column_config={
             "head": st.column_config.TextColumn("head", pinned=True),
             **{
-                kind: st.column_config.ProgressColumn(
-                    kind, help=text, min_value=0, max_value=1, format="%.2f"
+                kind.title: st.column_config.ProgressColumn(
+                    kind.title, help=kind.about, min_value=0, max_value=1, format="%.2f"
                 )
-                for kind, text in KINDS.items()
+                for kind in KINDS
             },
         },
     )

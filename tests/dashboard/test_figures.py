@@ -14,8 +14,9 @@ from circuits.graph import Graph
 from dashboard.figures import charts, nodes
 from dashboard.figures.attention import attention_payload
 from dashboard.figures.graph import Layout, graph_payload
-from dashboard.figures.head_scores import KINDS, head_scores, strongest_kind
+from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
 from dashboard.figures.montage import blocks_for, gallery_payload, montage, pool
+from lens.head_scores import SCORES
 
 EDGES = [
     ("a0.h1", "a2.h3<k>", -0.8),
@@ -188,32 +189,18 @@ def test_attention_needs_one_token_per_row():
         attention_payload(uniform(7)[0], ["a", "b"], title="")
 
 
-# ---- head scores
+# ---- kinds of heads
 
 
-def test_ideal_heads_score_one_in_their_own_column_only():
-    ids = [0, 5, 6, 7, 8, 5, 6, 7, 8]
-    n = len(ids)
-    ideal = np.zeros((4, n, n), dtype=np.float32)
-    ideal[:, 0, 0] = 1
-    for q in range(1, n):
-        ideal[0, q, q - 1] = 1
-        ideal[1, q, q - 4 if q >= 5 else q] = 1
-        ideal[2, q, q - 3 if q >= 5 else q] = 1
-        ideal[3, q, 0] = 1
-    scores = head_scores(ideal, ids)
-    assert np.allclose(np.diag(scores), 1)
-    off = scores[~np.eye(4, dtype=bool)]
-    assert off.max() <= 1 / (n - 1) + 1e-6, "the first query has position 0 as its previous token"
-
-
-def test_without_repeats_there_is_no_induction_score():
-    scores = head_scores(uniform(5, heads=2), [0, 1, 2, 3, 4])
-    assert np.isnan(scores[:, [1, 2]]).all()
-    assert not np.isnan(scores[:, [0, 3]]).any()
+def test_a_head_is_called_by_its_clear_score():
     assert strongest_kind(np.array([0.1, np.nan, np.nan, 0.2])) == ""
-    assert strongest_kind(np.array([0.1, np.nan, np.nan, 0.9])) == "BOS sink 0.90"
-    assert list(KINDS)[2] == "induction"
+    assert strongest_kind(np.array([0.1, np.nan, np.nan, 0.9])) == "first-token sink 0.90"
+    assert strongest_kind(np.array([0.1, 0.2, 0.8, 0.3])) == "induction 0.80"
+
+
+def test_every_kind_is_a_score_of_lens():
+    assert {kind.score for kind in KINDS} <= set(SCORES)
+    assert [kind.score for kind in KINDS[TELLING:]] == ["first_token"]
 
 
 # ---- charts

@@ -1,0 +1,204 @@
+"""The three pages, run as Streamlit runs them: by default, by a link, with bad input, with nothing saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from dashboard import pages
+from dashboard.figures.head_kinds import KINDS
+from tests.dashboard.conftest import MODEL, RUN, settled
+
+
+def texts(elements) -> str:
+    return "\n".join(str(element.value) for element in elements)
+
+
+def labels(at) -> list[str]:
+    """The labels of the page's links."""
+    return [link.proto.label for link in at.get("page_link")]
+
+
+def test_every_page_has_a_place_in_the_menu():
+    found = pages.found()
+    assert list(found)[:3] == ["start", "heads", "circuit"]
+    assert len({page.order for page in found.values()}) == len(found)
+
+
+# ---- Start
+
+
+def test_start_without_runs_says_so_and_leads_to_the_heads(app, empty_runs):
+    at = app(None, empty_runs, model=MODEL)
+    assert "Find a circuit" in texts(at.title)
+    assert "No runs in" in texts(at.info)
+    assert labels(at)[-1] == f"Look at the heads of {MODEL}"
+
+
+def test_start_lists_runs_with_what_they_found(app, saved_runs):
+    at = app(None, saved_runs)
+    assert any(label.startswith(f"induction · {MODEL} · eap") for label in labels(at))
+    assert "4 examples" in texts(at.caption)
+
+
+def test_start_discovers_and_then_leads_to_the_circuit(app, tmp_path):
+    at = app(None, tmp_path, model=MODEL, task="induction")
+    at.number_input[0].set_value(2)
+    at.button[0].click()
+    at = settled(at)
+    assert not at.error
+    (found,) = tmp_path.iterdir()
+    assert json.loads((found / "run.json").read_text())["examples"] == 2
+    assert "done in" in texts(at.success)
+    assert labels(at)[-1] == f"Open the circuit that was found: {found.name}"
+
+
+def test_start_tells_what_a_discovery_cannot_do(app, tmp_path):
+    at = app(None, tmp_path, model=MODEL, task="induction")
+    at.number_input[0].set_value(2)
+    at.number_input[1].set_value(9_999_999)
+    at.button[0].click()
+    at = settled(at)
+    assert "9999999 edges were asked for" in texts(at.error)
+    assert not any(tmp_path.iterdir())
+
+
+def test_start_refuses_a_task_that_does_not_exist(app, empty_runs):
+    at = app(None, empty_runs, task="inductoin")
+    assert "did you mean 'induction'" in texts(at.warning)
+    assert "task" not in at.query_params
+
+
+# ---- Heads
+
+
+def test_heads_of_the_default_prompt(app, empty_runs):
+    at = app("heads", empty_runs, model=MODEL)
+    assert len(at.get("bidi_component")) == 2, "the gallery and one head"
+    frame = at.dataframe[0].value
+    assert list(frame.columns) == ["head", *(kind.title for kind in KINDS)]
+    assert len(frame) == 8
+    assert frame["induction"].max() > 0.4, "the model has a clear induction head"
+    assert labels(at)[-1].startswith("Find the circuit")
+
+
+def test_a_link_selects_prompt_and_head(app, saved_runs):
+    at = app("heads", saved_runs, model=MODEL, run=RUN, node="a1.h3")
+    assert any(heading.startswith("a1.h3") for heading in [s.value for s in at.subheader])
+    assert at.text_area[0].value
+    assert labels(at)[-1] == f"See a1.h3 in the graph of {RUN}"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({"node": "a99.h0"}, "a99.h0 is not a head of induction-2l"),
+        ({"node": "nonsense"}, "'nonsense' is not the name of a node"),
+        ({"model": "no/such"}, "'no/such' is not a known model"),
+        ({"query": "x"}, "query='x' is not a whole number"),
+        ({"nodes": "a1.h0"}, "did you mean 'node'"),
+    ],
+)
+def test_heads_refuse_a_wrong_address_with_one_message(app, empty_runs, address, message):
+    at = app("heads", empty_runs, **{"model": MODEL, **address})
+    assert message in texts(at.warning)
+    assert len(at.warning) == 1
+    assert not set(address) & set(at.query_params)
+    at.run()
+    assert not at.warning, "said once"
+
+
+def test_heads_refuse_a_prompt_longer_than_the_context(app, empty_runs, induction):
+    words = induction.to_str_tokens([5])[0] * (induction.cfg.n_ctx + 9)
+    at = app("heads", empty_runs, model=MODEL, prompt=words)
+    assert f"reads at most {induction.cfg.n_ctx}" in texts(at.error)
+    assert not at.get("bidi_component")
+
+
+def test_heads_refuse_an_empty_prompt(app, empty_runs):
+    at = app("heads", empty_runs, model=MODEL)
+    at.text_area[0].set_value("  ")
+    at = settled(at)
+    assert "The prompt is empty" in texts(at.error)
+
+
+def test_heads_measured_on_repeated_random_tokens(app, empty_runs):
+    at = app("heads", empty_runs, model=MODEL)
+    before = at.dataframe[0].value
+    at.button_group[0].set_value(["random tokens, repeated"])
+    at = settled(at)
+    assert not at.exception
+    assert not at.dataframe[0].value.equals(before)
+
+
+# ---- Circuit
+
+
+def test_circuit_without_runs_leads_to_start(app, empty_runs):
+    at = app("circuit", empty_runs)
+    assert "no saved run" in texts(at.info)
+    assert labels(at)[-1] == "Discover a circuit"
+
+
+def test_circuit_shows_graph_and_numbers(app, saved_runs):
+    at = app("circuit", saved_runs, run=RUN)
+    assert "induction in induction-2l" in texts(at.title)
+    assert len(at.get("bidi_component")) == 1
+    assert at.metric[0].label == "Model's logit diff"
+    assert "random" in at.metric[2].value
+    assert labels(at)[-1] == "See all heads on this prompt"
+
+
+def test_circuit_of_a_node_shows_its_attention_and_edges(app, saved_runs):
+    at = app("circuit", saved_runs, run=RUN, node="a1.h0", edges="30")
+    assert any(s.value.startswith("a1.h0 · effect") for s in at.subheader)
+    assert len(at.get("bidi_component")) == 2, "the graph and the attention"
+    assert at.slider[0].value == 30
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({"run": "induction-two-layer"}, f"did you mean '{RUN}'"),
+        ({"run": "../../etc"}, "is not a known saved run"),
+        ({"node": "a7.h0"}, "'a7.h0' is not a node of this model"),
+        ({"node": "m0"}, "'m0' is not a node of this model"),
+        ({"example": "4"}, "the run has 4 examples"),
+        ({"edges": "all"}, "edges='all' is not a whole number"),
+    ],
+)
+def test_circuit_refuses_a_wrong_address_with_one_message(app, saved_runs, address, message):
+    at = app("circuit", saved_runs, **{"run": RUN, **address})
+    assert message in texts(at.warning)
+    assert len(at.warning) == 1
+    assert not set(address) & set(at.query_params)
+
+
+def test_a_damaged_run_is_one_clear_line(app, saved_runs, tmp_path):
+    shutil.copytree(saved_runs / RUN, tmp_path / "broken")
+    (tmp_path / "broken" / "circuit.json").write_text("{}")
+    at = app("circuit", tmp_path, run="broken")
+    assert len(at.error) == 1
+    assert "not a circuit" in texts(at.error)
+    assert "\n" not in at.error[0].value
+    assert labels(at)[-1] == "Discover another circuit"
+
+
+# ---- between pages
+
+
+def test_the_menu_keeps_the_state(app, saved_runs):
+    at = app("circuit", saved_runs, run=RUN, node="a1.h2")
+    at.query_params.clear()
+    at.switch_page("dashboard/pages/heads.py")
+    at = settled(at)
+    assert at.query_params["node"] == ["a1.h2"]
+    assert at.query_params["run"] == [RUN]
+
+
+def test_a_run_given_on_the_command_line_is_opened(app, saved_runs, empty_runs, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["app.py", "--run", str(saved_runs / RUN)])
+    at = app(None, empty_runs)
+    assert "induction in induction-2l" in texts(at.title)

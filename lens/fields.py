@@ -35,7 +35,7 @@ HARMLESS: frozenset[str] = frozenset(
         "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "summary_activation",
         "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
         "task_specific_params", "tf_legacy_loss",
-        # generation and what is returned
+        # generation: how, and which outputs
         "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
         "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "length_penalty", "max_length",
         "max_new_tokens", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",

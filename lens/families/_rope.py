@@ -54,7 +54,10 @@ def scaling(f: Fields, parameters: Mapping[str, Any], n_ctx: int) -> RotaryScali
     kind = p.pop("rope_type", older)
     if kind not in KINDS:
         raise ValueError(f"{f.family} config: {unknown('rope type', str(kind), KINDS)}")
-    found = _take(p, kind, n_ctx)
+    try:
+        found = _take(p, kind, n_ctx)
+    except KeyError as error:
+        raise ValueError(f"{f.family} config: rope parameters of type {kind!r} have no {error}") from None
     if p:
         pairs = ", ".join(f"{name}={value!r}" for name, value in p.items())
         raise ValueError(

@@ -16,6 +16,7 @@ def build(f: Fields) -> ModelConfig:
     d_model, n_heads, d_vocab = f.get("hidden_size"), f.get("num_attention_heads"), f.get("vocab_size")
     d_embed = f.get("word_embed_proj_dim", default=d_model)
     before, bias = f.get("do_layer_norm_before", default=True), f.get("enable_bias", default=True)
+    unnormed = f.get("_remove_final_layer_norm", default=False)
     return ModelConfig(
         family=f.family,
         name=f.family,
@@ -29,7 +30,7 @@ def build(f: Fields) -> ModelConfig:
             n_kv_heads=n_heads,
             d_mlp=f.get("ffn_dim"),
             norm_placement=frozenset({"in"}) if before else frozenset({"add"}),
-            final_norm=before and not f.get("_remove_final_layer_norm", default=False),
+            final_norm=before and not unnormed,
             attn_bias=frozenset({"q", "k", "v", "o"}) if bias else frozenset(),
             mlp_bias=bias,
             act_fn=f.activation("activation_function", default="relu"),

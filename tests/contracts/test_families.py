@@ -1,0 +1,188 @@
+"""Every file in `lens/families/` is picked up here and read against its specimens in `tests/zoo.py`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lens.config import ModelConfig
+from lens.family import families, find, read, write
+from lens.model import Transformer
+from lens.parameters import shapes_of
+from tests import zoo
+from tests.parity import FAMILIES, each_specimen, ours
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_is_registered_and_has_specimens(family: str) -> None:
+    assert families()[family].name == family, f"lens/families/{family}.py: FAMILY.name must be {family!r}"
+    assert zoo.ZOO.get(family), (
+        f"lens/families/{family}.py has no specimen: add {family!r} to ZOO in tests/zoo.py"
+    )
+
+
+def test_zoo_has_no_strangers() -> None:
+    assert set(zoo.ZOO) == set(FAMILIES)
+
+
+def test_find_names_the_nearest_model_types() -> None:
+    assert find({"model_type": "gpt2"}).name == "gpt2"
+    with pytest.raises(ValueError, match="'lama' is not a known model type; did you mean 'llama'"):
+        find({"model_type": "lama"})
+    with pytest.raises(ValueError, match="no model_type"):
+        find({})
+
+
+# ------------------------------------------------------------------ configs and weights
+
+
+@each_specimen
+def test_config_reads_the_same_in_memory_saved_and_in_the_older_form(family: str, name: str) -> None:
+    hf = zoo.config(zoo.ZOO[family][name])
+    cfg = find(hf.to_dict()).config(hf.to_dict())
+    assert cfg.family == family
+    assert ModelConfig.from_dict(json.loads(json.dumps(cfg.to_dict()))) == cfg
+    saved = json.loads(hf.to_json_string(use_diff=True))
+    older = {k: v for k, v in saved.items() if k not in ("rope_parameters", "layer_types")} | legacy_rope(
+        saved
+    )
+    for variant in (saved, older):
+        assert find(variant).config(variant) == replace(cfg, name=variant.get("_name_or_path", cfg.name))
+
+
+def legacy_rope(saved: dict[str, Any]) -> dict[str, Any]:
+    """Rope parameters as before transformers 5, and layer types where they cannot be derived."""
+    found: dict[str, Any] = {}
+    if saved["model_type"] == "gemma3_text":
+        found["layer_types"] = saved["layer_types"]
+    parameters = dict(saved.get("rope_parameters") or {})
+    if "full_attention" in parameters:
+        local, parameters = parameters["sliding_attention"], dict(parameters["full_attention"])
+        found["rope_local_base_freq"] = local["rope_theta"]
+    if not parameters:
+        return found
+    neox = saved["model_type"] == "gpt_neox"
+    found["rotary_emb_base" if neox else "rope_theta"] = parameters.pop("rope_theta")
+    if (fraction := parameters.pop("partial_rotary_factor", None)) is not None:
+        found["rotary_pct" if neox else "partial_rotary_factor"] = fraction
+    kind = parameters.pop("rope_type")
+    found["rope_scaling"] = None if kind == "default" else {**parameters, "type": kind}
+    return found
+
+
+@each_specimen
+def test_weights_all_used_none_missing_and_reversed_bit_for_bit(
+    family: str, name: str, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    hf = zoo.hugging_face(family, name)
+    hf.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    memory, disk = hf.state_dict(), load_file(tmp_path / "model.safetensors")
+    cfg, state = read(hf.config.to_dict(), memory)
+    from_disk, state_from_disk = read(saved, disk)
+    assert from_disk.stack == cfg.stack
+    assert from_disk.tied == cfg.tied == hf.config.tie_word_embeddings
+    assert {name: tuple(x.shape) for name, x in state.items()} == shapes_of(cfg)
+    assert_same(state, state_from_disk)
+    assert_same(write(cfg, state, memory), memory)
+    assert_same(write(cfg, state), disk)
+    model = Transformer.from_state(cfg, state)
+    assert_same(write(cfg, model.state_dict()), disk)
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, x in a.items():
+        assert x.dtype == b[name].dtype, name
+        assert torch.equal(x, b[name]), name
+
+
+@each_specimen
+def test_parameters_have_the_shapes_that_the_config_says(family: str, name: str) -> None:
+    model = ours(family, name)
+    assert {n: tuple(p.shape) for n, p in model.state_dict().items()} == shapes_of(model.cfg)
+
+
+@each_specimen
+def test_base_model_checkpoints_are_read(family: str, name: str) -> None:
+    """Without the head's prefix, as `AutoModel` saves them; only a tied model can do without the head."""
+    hf = zoo.hugging_face(family, name)
+    base = dict(hf.base_model.state_dict())
+    config = {k: v for k, v in hf.config.to_dict().items() if k != "tie_word_embeddings"}
+    cfg, state = read(config, base | {k: v for k, v in hf.state_dict().items() if k == "lm_head.bias"})
+    assert cfg.tied
+    assert_same(
+        state | {"unembed.linear.weight": ours(family, name).unembed.linear.weight},
+        dict(ours(family, name).state_dict()),
+    )
+    assert_same(write(cfg, state, base), base)
+    with pytest.raises(ValueError, match="without a language-model head"):
+        read(
+            {**config, "tie_word_embeddings": False},
+            base | {k: v for k, v in hf.state_dict().items() if k == "lm_head.bias"},
+        )
+
+
+@each_specimen
+def test_unknown_config_fields_are_refused_by_name(family: str, name: str) -> None:
+    hf = zoo.config(zoo.ZOO[family][name]).to_dict()
+    find(hf).config({**hf, "temperature": 0.7, "transformers_version": "4.0.0", "novelty": None})
+    for field, value in {
+        "novelty": 3,
+        "quantization_config": {"bits": 4},
+        "add_cross_attention": True,
+    }.items():
+        with pytest.raises(ValueError, match=field):
+            find(hf).config({**hf, field: value})
+    activation = next(k for k in ("hidden_activation", "activation_function", "hidden_act") if k in hf)
+    with pytest.raises(ValueError, match="'gelo' is not a known activation function; did you mean 'gelu'"):
+        find(hf).config({**hf, activation: "gelo"})
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "fields", "message"),
+    [
+        ("gpt2", "tied", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+        ("gpt2", "tied", {"pruned_heads": {"0": [1]}}, "pruned_heads"),
+        ("gpt2", "tied", {"n_embd": None}, "no field 'n_embd'"),
+        ("gpt2", "tied", {"hidden_size": 64}, "n_embd=32 and hidden_size=64"),
+        ("gpt_neo", "windowed", {"num_layers": 5}, "attention_types has 4 layers, num_layers is 5"),
+        ("gpt_neo", "windowed", {"attention_types": [[["global", "lokal"], 2]]}, "did you mean 'local'"),
+        ("gptj", "partial", {"rotary_dim": None}, "no field 'rotary_dim'"),
+        ("gptj", "partial", {"rotary": False}, "rotary=False"),
+        ("opt", "before", {"layer_norm_elementwise_affine": False}, "layer_norm_elementwise_affine"),
+        ("llama", "untied", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+        ("llama", "untied", {"rope_scaling": {"type": "longrope", "factor": 2.0}}, "'longrope'"),
+        ("llama", "untied", {"rope_scaling": {"type": "linear"}}, "no 'factor'"),
+        (
+            "llama",
+            "untied",
+            {"rope_scaling": {"type": "linear", "factor": 2.0, "mrope_section": [1]}},
+            "mrope_section",
+        ),
+        ("llama", "untied", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
+        ("llama", "untied", {"rope_interleaved": True}, "rope_interleaved"),
+        ("qwen2", "windowed", {"layer_types": ["chunked_attention"] * 3}, "'chunked_attention'"),
+        ("qwen2", "full", {"layer_types": ["sliding_attention"] * 3}, "no sliding_window"),
+        ("qwen2", "full", {"use_mrope": True}, "use_mrope"),
+        ("gemma", "tied", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("gemma", "tied", {"hidden_activation": "silu"}, "hidden_activation='silu'"),
+        ("gemma3", "local_and_global", {"rope_parameters": {"chunked_attention": {}}}, "'chunked_attention'"),
+        ("phi3", "full", {"rope_scaling": {"type": "longrope", "short_factor": [1.0]}}, "longrope"),
+        ("phi3", "full", {"rope_scaling": {"type": "su"}}, "longrope"),
+    ],
+)
+def test_unsupported_values_are_refused_by_name(
+    family: str, name: str, fields: dict[str, Any], message: str
+) -> None:
+    hf = {**zoo.config(zoo.ZOO[family][name]).to_dict(), **fields}
+    with pytest.raises(ValueError, match=message):
+        find(hf).config(hf)

@@ -1,0 +1,180 @@
+"""The numbers of every family against Hugging Face, and proof that the comparison notices bugs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lens.config import ModelConfig
+from lens.family import read
+from lens.model import Transformer
+from tests import zoo
+from tests.parity import (
+    CLOSE,
+    EXACT,
+    Seen,
+    each_specimen,
+    has_sdpa,
+    ours,
+    padding,
+    prompts,
+    relative_error,
+    shown,
+    worst,
+)
+
+
+@pytest.mark.parametrize("side", ["none", "right", "left"])
+@each_specimen
+def test_agrees_with_hugging_face(family: str, name: str, side: str) -> None:
+    """Logits, the residual stream around every block, patterns: attention explicit and fused."""
+    hf, model = zoo.hugging_face(family, name), ours(family, name)
+    for attention in ("eager", "sdpa") if has_sdpa(hf) else ("eager",):
+        error = worst(model, hf, side, attention)
+        assert error < CLOSE, attention
+    ids, real = prompts(), padding(side)
+    explicit, fused = shown(model, ids, real, "eager"), shown(model, ids, real, "sdpa")
+    explicit = Seen({k: v for k, v in explicit.tensors.items() if k in fused.tensors})
+    assert fused.error(explicit, real) < CLOSE
+
+
+@each_specimen
+def test_agrees_in_double_precision(family: str, name: str) -> None:
+    """To 1e-10 where Hugging Face itself computes in float64; its RMSNorm and eager softmax never do.
+
+    Its eager attention in float64 is NaN where rows are padded at the left.
+    """
+    hf, model = zoo.hugging_face(family, name, torch.float64), ours(family, name, torch.float64)
+    assert model.dtype == torch.float64
+    sdpa = has_sdpa(hf)
+    for side in ("none", "right", "left") if sdpa else ("none",):
+        error = worst(model, hf, side, "sdpa" if sdpa else "eager")
+        assert error < (EXACT if sdpa and model.cfg.stack.norm == "layer" else CLOSE), side
+    ids = prompts()
+    fused, explicit = model(ids), model.run_with_cache(ids, "pattern")[0]
+    assert relative_error(fused, explicit) < EXACT
+
+
+@each_specimen
+def test_a_padded_row_is_the_same_prompt_alone(family: str, name: str) -> None:
+    model, ids = ours(family, name, torch.float64), prompts()
+    for side in ("right", "left"):
+        real = padding(side)
+        assert real is not None
+        fused = model(ids, attention_mask=real)
+        explicit, _ = model.run_with_cache(ids, "pattern", attention_mask=real)
+        for together in (fused, explicit):
+            for row, keep in enumerate(real):
+                alone = model(ids[row, keep][None])[0]
+                assert relative_error(together[row, keep], alone) < EXACT
+
+
+BUGS: dict[
+    str, tuple[str, str, Callable[[ModelConfig, dict[str, Tensor]], tuple[ModelConfig, dict[str, Tensor]]]]
+] = {}
+
+
+def bug(family: str, name: str) -> Callable[[Any], Any]:
+    def add(plant: Any) -> Any:
+        BUGS[plant.__name__] = (family, name, plant)
+        return plant
+
+    return add
+
+
+def _stack(cfg: ModelConfig, **fields: Any) -> ModelConfig:
+    return replace(cfg, stack=replace(cfg.stack, **fields))
+
+
+def _swapped(state: dict[str, Tensor], a: str, b: str) -> dict[str, Tensor]:
+    """Exchange two parts of every name."""
+    exchange = {n: n.replace(a, "\0").replace(b, a).replace("\0", b) for n in state}
+    return {exchange[n]: x for n, x in state.items()}
+
+
+@bug("gpt2", "tied")
+def norms_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, ".ln1.", ".ln2.")
+
+
+@bug("llama", "untied")
+def scale_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, attn_scale=1.0), state
+
+
+@bug("mistral", "windowed")
+def window_off_by_one(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, windows=tuple(w and w + 1 for w in cfg.stack.windows or ())), state
+
+
+@bug("gpt_neox", "parallel")
+def rotary_interleaved(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(
+        cfg, rotary=tuple(r and replace(r, interleaved=True) for r in cfg.stack.rotary or ())
+    ), state
+
+
+@bug("gptj", "partial")
+def rotary_of_whole_heads(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, rotary=tuple(r and replace(r, dim=cfg.d_head) for r in cfg.stack.rotary or ())), state
+
+
+@bug("llama", "yarn")
+def gain_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    def plain(r: Any) -> Any:
+        return replace(r, scaling=replace(r.scaling, attention_factor=1.0))
+
+    return _stack(cfg, rotary=tuple(map(plain, cfg.stack.rotary or ()))), state
+
+
+@bug("gemma3", "local_and_global")
+def one_rotary_for_all_layers(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.stack.rotary
+    return _stack(cfg, rotary=(cfg.stack.rotary[0],) * cfg.n_layers), state
+
+
+@bug("gemma2", "capped")
+def cap_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, attn_softcap=None), state
+
+
+@bug("gemma", "tied")
+def embedding_unscaled(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return replace(cfg, embed=replace(cfg.embed, scale=1.0)), state
+
+
+@bug("phi", "plain")
+def activation_exact(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, act_fn="gelu"), state
+
+
+@bug("mixtral", "top2")
+def gate_and_up_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, ".gate.", ".up.")
+
+
+@bug("opt", "before")
+def positions_off_by_one(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    embed = replace(cfg.embed, position_offset=1, n_positions=zoo.N_CTX + 1)
+    return replace(cfg, embed=embed), state
+
+
+@bug("qwen2", "full")
+def key_bias_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: x * (not n.endswith("attn.v.bias")) for n, x in state.items()}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_parity_notices_a_planted_bug(name: str) -> None:
+    family, specimen, plant = BUGS[name]
+    hf = zoo.hugging_face(family, specimen)
+    cfg, state = read(hf.config.to_dict(), hf.state_dict())
+    sound = worst(Transformer.from_state(cfg, state), hf)
+    broken = worst(Transformer.from_state(*plant(cfg, state)), hf)
+    assert sound < CLOSE
+    assert broken > 10 * CLOSE

@@ -1,0 +1,100 @@
+"""The sites of every family: they fire, can be edited and differentiated; runs start and stop anywhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lens.taps import Taps
+from tests import zoo
+from tests.parity import EXACT, each_specimen, ours, padding, prompts, relative_error
+
+
+class Everything(Taps):
+    """Reads whatever fires, declared or not."""
+
+    __slots__ = ("fired",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fired: list[str] = []
+
+    def wants(self, *sites: str) -> bool:
+        return True
+
+    def __call__(self, site: str, x: Tensor) -> Tensor:
+        self.fired.append(site)
+        return x
+
+
+@each_specimen
+def test_declared_sites_are_those_that_fire(family: str, name: str) -> None:
+    model, taps = ours(family, name, torch.float64), Everything()
+    model(prompts(), taps=taps)
+    declared = {site for site, s in model.sites.items() if not s.conditional}
+    assert declared <= set(taps.fired) <= set(model.sites)
+    first = list(dict.fromkeys(taps.fired))
+    assert first == [site for site in model.sites if site in first], "declared out of order of firing"
+
+
+def rewritten(site: str, x: Tensor) -> Tensor:
+    """Row 0 as it is, row 1 zeroed, row 2 with noise, as makes sense at this site."""
+    x = x.clone()
+    if "expert_indices" in site:
+        x[1], x[2] = 0, (x[2] + 1) % 4
+    elif "hook_scale" in site:
+        x[1], x[2] = x[1] * 1.5, x[2] * 0.7
+    else:
+        x[1], x[2] = 0, x[2] + torch.randn(x[2].shape, dtype=x.dtype)
+    return x
+
+
+@each_specimen
+def test_every_site_can_be_edited(family: str, name: str) -> None:
+    """Replaced by itself nothing changes; zeroed or with noise, the logits do."""
+    model, ids = ours(family, name, torch.float64), prompts(1).expand(3, -1)
+    clean = model(ids)
+    for site, declared in model.sites.items():
+        if not declared.conditional and declared.layer in (None, 0, model.cfg.n_layers - 1):
+            edited = model.run_with_hooks(ids, [(site, lambda x, hook: rewritten(hook.name, x))])
+            itself, zeroed, noisy = (relative_error(edited[row], clean[row]) for row in range(3))
+            assert itself < EXACT, f"{site} replaced by itself changes the logits"
+            assert zeroed > 1e-7, f"zeroing {site} does nothing"
+            assert noisy > 1e-7, f"noise at {site} does nothing"
+
+
+@each_specimen
+def test_gradients_reach_every_site(family: str, name: str) -> None:
+    model, ids = ours(family, name, torch.float64), prompts(2)
+    direction = torch.randn(zoo.D_VOCAB, dtype=torch.float64)
+    ordinary = [site for site, s in model.sites.items() if not s.extra and "indices" not in site]
+    extra = [site for site, s in model.sites.items() if s.extra]
+    for wanted in (ordinary, *([site] for site in extra)):
+        logits, cache = model.run_with_cache(ids, wanted, grad=True)
+        gradients = torch.autograd.grad((logits @ direction).sum(), list(cache.values()), allow_unused=True)
+        for site, gradient in zip(cache.keys(), gradients, strict=True):
+            if model.sites[site].conditional and gradient is None:
+                continue
+            assert gradient is not None, f"no gradient reaches {site}"
+            assert gradient.isfinite().all(), site
+            assert model.sites[site].conditional or gradient.abs().max() > 0, (
+                f"the gradient at {site} is zero"
+            )
+
+
+@pytest.mark.parametrize("side", ["none", "left"])
+@each_specimen
+def test_a_run_can_start_and_stop_at_every_layer(family: str, name: str, side: str) -> None:
+    model, ids, real = ours(family, name, torch.float64), prompts(), padding(side)
+    logits, cache = model.run_with_cache(ids, "resid_pre", attention_mask=real)
+    for layer in range(model.cfg.n_layers):
+        entering = cache["resid_pre", layer]
+        stopped = model(ids, stop_at_layer=layer, attention_mask=real)
+        resumed = (
+            model(entering, start_at_layer=layer, attention_mask=real)
+            if layer
+            else model(ids, attention_mask=real)
+        )
+        assert relative_error(stopped, entering) < EXACT
+        assert relative_error(resumed, logits, real) < EXACT

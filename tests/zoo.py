@@ -1,0 +1,186 @@
+"""Tiny random Hugging Face models: one or more per family, together covering the branches of its file.
+
+Every parameter gets noise: default-initialised norms are all ones and default attention is nearly flat, which
+hides swapped norms and wrong scales.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+
+D_VOCAB = 61
+N_CTX = 48
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": N_CTX,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GROUPED = {**SIZES, "num_key_value_heads": 2}
+GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "vocab_size": D_VOCAB, "n_positions": N_CTX}
+GPT_NEO = {
+    "hidden_size": 32,
+    "num_layers": 4,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 2]],
+    "window_size": 5,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": N_CTX,
+}
+OPT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "ffn_dim": 40,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": N_CTX,
+    "word_embed_proj_dim": 32,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 12}
+WINDOWED = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+LOCAL = {"head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 20}
+GLOBAL_LAST = {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One tiny model: a Hugging Face model type and the arguments of its config."""
+
+    model_type: str
+    config: dict[str, Any] = field(default_factory=dict)
+    noise: float = 0.12
+
+
+def _of(
+    model_type: str, common: dict[str, Any], noise: float = 0.12, **cases: dict[str, Any]
+) -> dict[str, Specimen]:
+    return {name: Specimen(model_type, {**common, **own}, noise) for name, own in cases.items()}
+
+
+ZOO: dict[str, dict[str, Specimen]] = {
+    "gpt2": _of(
+        "gpt2",
+        GPT2,
+        tied={},
+        untied={"tie_word_embeddings": False, "n_inner": 40, "activation_function": "relu"},
+        unscaled={"scale_attn_weights": False, "reorder_and_upcast_attn": True},
+    ),
+    "gpt_neo": _of("gpt_neo", GPT_NEO, 0.06, windowed={}, untied={"tie_word_embeddings": False}),
+    "gptj": _of(
+        "gptj", {**GPT2, "rotary_dim": 4}, partial={}, tied={"tie_word_embeddings": True, "n_inner": 40}
+    ),
+    "gpt_neox": _of(
+        "gpt_neox",
+        SIZES,
+        parallel={"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        sequential={"use_parallel_residual": False, "attention_bias": False, "tie_word_embeddings": True},
+        stretched={"rope_parameters": {"rope_type": "linear", "factor": 3.0, "partial_rotary_factor": 0.5}},
+    ),
+    "opt": _of(
+        "opt",
+        OPT,
+        before={},
+        factorised={"word_embed_proj_dim": 24, "do_layer_norm_before": False},
+        bare={"enable_bias": False, "_remove_final_layer_norm": True, "tie_word_embeddings": False},
+    ),
+    "llama": _of(
+        "llama",
+        GROUPED,
+        untied={},
+        tied={"tie_word_embeddings": True, "head_dim": 12},
+        biased={"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4},
+        llama3={"rope_parameters": LLAMA3},
+        linear={"rope_parameters": {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0}},
+        yarn={"rope_parameters": YARN},
+        yarn_smooth={
+            "rope_parameters": {**YARN, "truncate": False, "beta_fast": 4.0, "attention_factor": 1.2}
+        },
+    ),
+    "mistral": _of(
+        "mistral", GROUPED, windowed={"sliding_window": 5, "head_dim": 12}, full={"sliding_window": None}
+    ),
+    "qwen2": _of("qwen2", GROUPED, windowed=WINDOWED, full={"tie_word_embeddings": True}),
+    "qwen3": _of(
+        "qwen3",
+        {**GROUPED, "head_dim": 12},
+        full={"tie_word_embeddings": True},
+        windowed={**WINDOWED, "attention_bias": True},
+    ),
+    "gemma": _of("gemma", {**GROUPED, "head_dim": 12}, tied={}, untied={"tie_word_embeddings": False}),
+    "gemma2": _of(
+        "gemma2",
+        {**GROUPED, **LOCAL},
+        capped={"attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0},
+        uncapped={"attn_logit_softcapping": None, "final_logit_softcapping": None, "attention_bias": True},
+    ),
+    "gemma3": _of(
+        "gemma3_text",
+        {**GROUPED, **LOCAL, **GLOBAL_LAST},
+        local_and_global={},
+        stretched={
+            "final_logit_softcapping": 4.0,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+            },
+        },
+    ),
+    "olmo2": _of("olmo2", GROUPED, grouped={}, biased={"attention_bias": True, "num_key_value_heads": 4}),
+    "phi": _of(
+        "phi",
+        SIZES,
+        plain={"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        qk_norm={"qk_layernorm": True, "num_key_value_heads": 2},
+    ),
+    "phi3": _of("phi3", GROUPED, full={}, windowed={"sliding_window": 5, "tie_word_embeddings": True}),
+    "mixtral": _of(
+        "mixtral",
+        {**GROUPED, "num_local_experts": 4},
+        top2={"num_experts_per_tok": 2},
+        windowed={"num_experts_per_tok": 1, "sliding_window": 5, "head_dim": 12},
+    ),
+}
+
+
+def config(specimen: Specimen) -> Any:
+    """The Hugging Face config object."""
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[specimen.model_type](**specimen.config)
+
+
+@cache
+def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """One specimen as a Hugging Face model: eager, frozen, noise on every parameter. Shared between tests."""
+    from transformers import AutoModelForCausalLM
+
+    specimen = ZOO[family][name]
+    generator = torch.Generator().manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(
+            config(specimen), attn_implementation="eager", experts_implementation="eager"
+        ).eval()
+    for parameter in model.requires_grad_(False).parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=specimen.noise)
+    return model.to(dtype)

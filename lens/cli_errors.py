@@ -35,6 +35,8 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None, *, name: str) 
             raise
         _say(f"{name}: {one_line(error)}")
         return 2
+    if code == 130:  # some versions of typer turn an interrupt into this code
+        _say(f"{name}: cancelled")
     return code if isinstance(code, int) else 0
 
 

@@ -13,11 +13,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from lens.nearest import unknown
 
 if TYPE_CHECKING:
     import tokenizers
-    import torch
     from transformers import PreTrainedTokenizerFast
 
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -111,8 +112,6 @@ class Tokenizer:
 
         Padding is the padding token, else the end-of-text token, else id 0; the mask is what counts.
         """
-        import torch
-
         if side not in ("right", "left"):
             raise ValueError(unknown("padding side", str(side), ("right", "left")))
         rows = [self.prompt(text, prepend_bos) for text in texts]
@@ -126,11 +125,11 @@ class Tokenizer:
             mask[i, real] = True
         return ids, mask
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int] | torch.Tensor) -> str:
         """The text of `ids`, special tokens included."""
         return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
 
-    def str_tokens(self, ids: Iterable[int]) -> list[str]:
+    def str_tokens(self, ids: Iterable[int] | torch.Tensor) -> list[str]:
         """One readable string per id: spaces kept, byte-level spelling undone, broken UTF-8 shown as "�".
 
         Raises:
@@ -203,7 +202,10 @@ class Tokenizer:
                 raise ValueError(f"the special token {text!r} is not one of the words")
         backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=unk or ""))
         backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-        backend.add_special_tokens([t for t in dict.fromkeys((bos, eos, pad, unk)) if t is not None])
+        special = [t for t in dict.fromkeys((bos, eos, pad, unk)) if t is not None]
+        backend.add_special_tokens(
+            [tokenizers.AddedToken(t, single_word=True, normalized=False, special=True) for t in special]
+        )
         return cls(backend, bos=bos, eos=eos, pad=pad, unk=unk, add_bos=add_bos if bos else None)
 
     @classmethod

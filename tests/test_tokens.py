@@ -264,6 +264,8 @@ def test_words() -> None:
         words.encode("a c")
     with pytest.raises(ValueError, match="'a b' is not a single token: 'a' \\+ 'b'"):
         words.single("a b")
+    digits = Tokenizer.from_words([str(i) for i in range(20)], bos="0", eos="1")
+    assert digits.encode("17 10 1") == [17, 10, 1]  # a special word counts only as a whole word
     unknown = Tokenizer.from_words(["?", "a"], unk="?")
     assert unknown.encode("a z") == [1, 0]
 

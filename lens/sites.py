@@ -1,20 +1,15 @@
-"""The vocabulary: every named activation, its shape and its meaning, under TransformerLens's names.
-
-A model declares exactly the sites that can fire in it (`sites_of`); a name that cannot fire is an error
-before anything runs.
-
-Letters: batch, pos (query position), key (key position), head, kv (key/value head), d_model, d_head, d_mlp.
-"""
+"""The sites of one model: exactly those that can fire in it. Any other name is an error before anything runs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lens.config import ModelConfig, StackConfig
+from lens.config import ModelConfig
 from lens.nearest import unknown
+from lens.vocabulary import ALIASES, BLOCK, EMBED, EXPERT, LEARNED, UNEMBED, Kind
 
 NamesFilter = Any  # None | str | ("pattern", 5) | iterable of those | Callable[[str], bool]
 
@@ -40,220 +35,34 @@ class Site:
         return re.sub(r"^blocks\.\d+\.", "", self.name)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the vocabulary: a site that exists in every block of a stack for which `when` holds."""
-
-    suffix: str
-    shape: str
-    meaning: str
-    when: Callable[[StackConfig], bool] = lambda c: True
-    extra: bool = False
-    conditional: bool = False
-
-
-def _mlp(c: StackConfig) -> bool:
-    return c.d_mlp is not None
-
-
-def _dense(c: StackConfig) -> bool:
-    return _mlp(c) and c.experts is None
-
-
-def _rotary(c: StackConfig) -> bool:
-    return c.rotary is not None
-
-
-def _pre_norm(c: StackConfig) -> bool:
-    return c.norm != "none" and bool(c.norm_placement & {"in", "add"})
-
-
-def _out_norm(c: StackConfig) -> bool:
-    return c.norm != "none" and "out" in c.norm_placement
-
-
-def _norm(
-    path: str, where: str, when: Callable[[StackConfig], bool], width: str = "d_model"
-) -> tuple[Row, Row]:
-    many = "" if width == "d_model" else ("head " if width == "d_head" else "")
-    return (
-        Row(f"{path}.hook_scale", f"batch pos {many}1", f"divisor of the norm {where}", when),
-        Row(
-            f"{path}.hook_normalized",
-            f"batch pos {many}{width}",
-            f"normalised, before weight and bias: {where}",
-            when,
-        ),
-    )
-
-
-BLOCK: tuple[Row, ...] = (
-    Row("hook_resid_pre", "batch pos d_model", "residual stream entering the block"),
-    Row(
-        "hook_attn_in",
-        "batch pos head d_model",
-        "residual stream as each head reads it, before the norm; with "
-        "grouped queries a kv head reads the mean over its query heads",
-        extra=True,
-    ),
-    Row(
-        "hook_q_input", "batch pos head d_model", "what each head's queries read, before the norm", extra=True
-    ),
-    Row("hook_k_input", "batch pos kv d_model", "what each head's keys read, before the norm", extra=True),
-    Row("hook_v_input", "batch pos kv d_model", "what each head's values read, before the norm", extra=True),
-    *_norm("ln1", "of the attention branch", _pre_norm),
-    Row("attn.hook_q", "batch pos head d_head", "queries, before q-norm and rotary"),
-    Row("attn.hook_k", "batch pos kv d_head", "keys, before k-norm and rotary"),
-    Row("attn.hook_v", "batch pos kv d_head", "values"),
-    Row(
-        "attn.q_norm.hook_scale",
-        "batch pos head 1",
-        "divisor of the query norm",
-        lambda c: c.qk_norm == "head",
-    ),
-    Row(
-        "attn.q_norm.hook_normalized",
-        "batch pos head d_head",
-        "normalised queries, before weight and bias",
-        lambda c: c.qk_norm == "head",
-    ),
-    Row("attn.k_norm.hook_scale", "batch pos kv 1", "divisor of the key norm", lambda c: c.qk_norm == "head"),
-    Row(
-        "attn.k_norm.hook_normalized",
-        "batch pos kv d_head",
-        "normalised keys, before weight and bias",
-        lambda c: c.qk_norm == "head",
-    ),
-    Row(
-        "attn.q_norm.hook_scale",
-        "batch pos 1",
-        "divisor of the norm over all queries",
-        lambda c: c.qk_norm == "all",
-    ),
-    Row(
-        "attn.q_norm.hook_normalized",
-        "batch pos head*d_head",
-        "all queries normalised, before weight and bias",
-        lambda c: c.qk_norm == "all",
-    ),
-    Row(
-        "attn.k_norm.hook_scale",
-        "batch pos 1",
-        "divisor of the norm over all keys",
-        lambda c: c.qk_norm == "all",
-    ),
-    Row(
-        "attn.k_norm.hook_normalized",
-        "batch pos kv*d_head",
-        "all keys normalised, before weight and bias",
-        lambda c: c.qk_norm == "all",
-    ),
-    Row("attn.hook_rot_q", "batch pos head d_head", "queries after rotary positions", _rotary),
-    Row("attn.hook_rot_k", "batch pos kv d_head", "keys after rotary positions", _rotary),
-    Row("attn.hook_attn_scores", "batch head pos key", "scaled (and capped) scores; -inf where masked"),
-    Row("attn.hook_pattern", "batch head pos key", "attention probabilities; rows sum to one"),
-    Row("attn.hook_z", "batch pos head d_head", "values mixed by the pattern"),
-    Row("attn.hook_result", "batch pos head d_model", "each head's own contribution, z W_O", extra=True),
-    *_norm("ln1_post", "on the attention branch's output", _out_norm),
-    Row("hook_attn_out", "batch pos d_model", "what attention adds to the residual stream"),
-    Row(
-        "hook_resid_mid",
-        "batch pos d_model",
-        "residual stream between attention and MLP",
-        lambda c: _mlp(c) and not c.parallel,
-    ),
-    Row(
-        "hook_mlp_in",
-        "batch pos d_model",
-        "residual stream as the MLP reads it, before the norm",
-        _mlp,
-        extra=True,
-    ),
-    *_norm("ln2", "of the MLP branch", lambda c: _pre_norm(c) and _mlp(c) and not c.shared_norm),
-    Row(
-        "mlp.hook_router_logits",
-        "batch pos expert",
-        "router logits over experts",
-        lambda c: c.experts is not None,
-    ),
-    Row(
-        "mlp.hook_expert_weights",
-        "batch pos top_k",
-        "weights of the chosen experts",
-        lambda c: c.experts is not None,
-    ),
-    Row(
-        "mlp.hook_expert_indices",
-        "batch pos top_k",
-        "which experts were chosen",
-        lambda c: c.experts is not None,
-    ),
-    Row(
-        "mlp.hook_pre",
-        "batch pos d_mlp",
-        "neurons before the activation function (the gate, if gated)",
-        _dense,
-    ),
-    Row(
-        "mlp.hook_pre_linear",
-        "batch pos d_mlp",
-        "the branch that is multiplied by the gate",
-        lambda c: _dense(c) and c.gated,
-    ),
-    Row("mlp.hook_post", "batch pos d_mlp", "neurons after activation function and gate", _dense),
-    *_norm("ln2_post", "on the MLP branch's output", lambda c: _out_norm(c) and _mlp(c)),
-    Row("hook_mlp_out", "batch pos d_model", "what the MLP adds to the residual stream", _mlp),
-    Row("hook_resid_post", "batch pos d_model", "residual stream leaving the block (before a post-norm)"),
-    Row(
-        "hook_normalized_resid_post",
-        "batch pos d_model",
-        "residual stream after the block's last post-norm",
-        lambda c: "add" in c.norm_placement and c.norm != "none",
-    ),
-)
-
-EXPERT: tuple[Row, ...] = (
-    Row("hook_pre", "token d_mlp", "neurons before the activation, tokens sent here", conditional=True),
-    Row(
-        "hook_pre_linear",
-        "token d_mlp",
-        "the branch multiplied by the gate, tokens sent here",
-        lambda c: c.gated,
-        conditional=True,
-    ),
-    Row("hook_post", "token d_mlp", "neurons after activation and gate, tokens sent here", conditional=True),
-)
-
-ALIASES = {
-    "attn": "pattern", "attn_logits": "attn_scores", "query": "q", "key": "k", "value": "v",
-    "mlp_pre": "pre", "mlp_post": "post", "resid": "resid_pre",
-}  # fmt: skip
-"""Other names TransformerLens users give to sites."""
-
-
 def sites_of(cfg: ModelConfig) -> dict[str, Site]:
     """Every site that can fire in a model, by name, in firing order."""
-    c = cfg.stack
-    found = [Site("hook_embed", "batch pos d_model", "token embedding, scaled and projected")]
-    if cfg.embed.n_positions is not None:
-        found.append(Site("hook_pos_embed", "batch pos d_model", "position embedding"))
-    for layer in range(c.n_layers):
-        for row in BLOCK:
-            if row.when(c):
-                name = f"blocks.{layer}.{row.suffix}"
-                found.append(Site(name, row.shape, row.meaning, layer, row.extra, row.conditional))
-            if row.suffix == "mlp.hook_expert_indices" and c.experts is not None:
-                found += [
-                    Site(f"blocks.{layer}.mlp.experts.{e}.{r.suffix}", r.shape, r.meaning, layer, r.extra, True)
-                    for e in range(c.experts.n) for r in EXPERT if r.when(c)
-                ]  # fmt: skip
-    if c.final_norm and c.norm != "none":
-        found += [
-            Site(r.suffix, r.shape, r.meaning)
-            for r in _norm("ln_final", "before the unembedding", lambda c: True)
-        ]
-    found.append(Site("hook_logits", "batch pos d_vocab", "logits"))
+    found = [
+        _site("", kind) for kind in EMBED if kind.where.words != LEARNED or cfg.embed.n_positions is not None
+    ]
+    for layer in range(cfg.n_layers):
+        block = f"blocks.{layer}."
+        for kind in BLOCK:
+            if kind.where.holds(cfg.stack):
+                found.append(_site(block, kind, layer))
+            if kind.suffix == "mlp.hook_expert_indices" and cfg.stack.experts is not None:
+                found += _expert_sites(cfg, layer)
+    found += [_site("", kind) for kind in UNEMBED if kind.where.holds(cfg.stack)]
     return {site.name: site for site in found}
+
+
+def _site(prefix: str, kind: Kind, layer: int | None = None) -> Site:
+    return Site(prefix + kind.suffix, kind.shape, kind.meaning, layer, kind.extra, kind.conditional)
+
+
+def _expert_sites(cfg: ModelConfig, layer: int) -> list[Site]:
+    assert cfg.stack.experts is not None
+    return [
+        _site(f"blocks.{layer}.mlp.experts.{expert}.", kind, layer)
+        for expert in range(cfg.stack.experts.n)
+        for kind in EXPERT
+        if kind.where.holds(cfg.stack)
+    ]
 
 
 def act_name(name: str, layer: int | str | None = None, layer_type: str | None = None) -> str:
@@ -271,7 +80,7 @@ def act_name(name: str, layer: int | str | None = None, layer_type: str | None =
     if layer is None:
         return suffix
     if not layer_type:
-        homes = [row.suffix for row in BLOCK if row.suffix.rsplit(".", 1)[-1] == suffix]
+        homes = [kind.suffix for kind in BLOCK if kind.suffix.rsplit(".", 1)[-1] == suffix]
         suffix = homes[0] if homes else suffix
     return f"blocks.{layer}.{suffix}"
 

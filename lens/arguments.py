@@ -6,6 +6,7 @@ Letters: b batch, p position, k cached and new positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,47 +21,92 @@ if TYPE_CHECKING:
     from lens.model import Transformer
 
 
-def span(cfg: ModelConfig, start: int, stop: int | None) -> tuple[int, int]:
-    """The first layer to run and the one after the last."""
-    n = cfg.n_layers
-    last = n if stop is None else stop + n if stop < 0 else stop
-    if not 0 <= start <= n:
-        raise ValueError(f"start_at_layer is {start} and {cfg.name} has layers 0 to {n - 1}")
-    if not start <= last <= n:
-        raise ValueError(f"stop_at_layer is {stop}; from layer {start} on it can be {start} to {n}")
-    return start, last
+@dataclass(frozen=True)
+class Span:
+    """The part of a model that one run computes: layers `start` to `stop` - 1, with or without its two ends."""
+
+    start: int
+    stop: int
+    embeds: bool
+    unembeds: bool
+
+    @classmethod
+    def of(cls, cfg: ModelConfig, given: Any, start: int, stop: int | None) -> Span:
+        """The span of a run of `given` (text, ids or a residual stream) between two layers.
+
+        Raises:
+            ValueError: there are no such layers.
+        """
+        n = cfg.n_layers
+        last = n if stop is None else stop + n if stop < 0 else stop
+        if not 0 <= start <= n:
+            raise ValueError(f"start_at_layer is {start} and {cfg.name} has layers 0 to {n - 1}")
+        if not start <= last <= n:
+            raise ValueError(f"stop_at_layer is {stop}; from layer {start} on it can be {start} to {n}")
+        return cls(start, last, embeds=start == 0 and not is_stream(given), unembeds=stop is None)
+
+    def fires(self, site: Site) -> bool:
+        """Can this site fire in this run?"""
+        if site.layer is not None:
+            return self.start <= site.layer < self.stop
+        return self.embeds if site.name in ("hook_embed", "hook_pos_embed") else self.unembeds
+
+    def __str__(self) -> str:
+        ends = [] if self.embeds else ["without the embedding"]
+        ends += [] if self.unembeds else ["without the unembedding"]
+        layers = f"of layers {self.start} to {self.stop - 1}" if self.start < self.stop else "of no layers"
+        return " ".join([layers, " and ".join(ends)]).strip()
 
 
-def fires(site: Site, start: int, stop: int, n_layers: int) -> bool:
-    """Can this site fire in a run of layers `start` to `stop`?"""
-    if site.layer is not None:
-        return start <= site.layer < stop
-    return start == 0 if site.name in ("hook_embed", "hook_pos_embed") else stop == n_layers
+def is_stream(given: Any) -> bool:
+    """Is this a residual stream, rather than text or ids?"""
+    return isinstance(given, Tensor) and given.is_floating_point()
 
 
-def check_sites(model: Transformer, names: Iterable[str], start: int, stop: int) -> None:
-    """Raise unless every name is a site of the model that can fire between these layers."""
+def check_sites(model: Transformer, names: Iterable[str], span: Span) -> None:
+    """Raise unless every name is a site of the model that can fire in this span."""
     for name in names:
         if name not in model.sites:
             resolve([name], model.sites)  # raises with the nearest names
             raise ValueError(f"{name!r} is a shorthand; taps take full site names")
-        if not fires(model.sites[name], start, stop, model.cfg.n_layers):
-            raise ValueError(f"{name!r} cannot fire in a run of layers {start} to {stop - 1}")
+        if not span.fires(model.sites[name]):
+            raise ValueError(f"{name!r} cannot fire in a run {span}")
 
 
-def reads(model: Transformer, names_filter: NamesFilter, start: int, stop: int) -> list[str]:
+def reads(model: Transformer, names_filter: NamesFilter, span: Span) -> list[str]:
     """The sites a filter stands for, less those that a shorthand or function chose and this run does not reach."""
     named = names_filter if isinstance(names_filter, list | tuple | set | frozenset) else [names_filter]
     return [
         name
         for name in resolve(names_filter, model.sites)
-        if name in named or fires(model.sites[name], start, stop, model.cfg.n_layers)
+        if name in named or span.fires(model.sites[name])
     ]
+
+
+def check_past(past: KeyValues | None, batch: int, span: Span, n_layers: int) -> None:
+    """Raise unless a run of `batch` rows can stand on `past`, and add all it should to it."""
+    if past is None:
+        return
+    if past.n_rows is not None and batch % past.n_rows:
+        raise ValueError(f"the past has {past.n_rows} rows, and a run on it a multiple of that; not {batch}")
+    if not past.frozen and span.stop - span.start < n_layers:
+        raise ValueError(f"a run {span} would fill only some layers of `past`; freeze() it first")
+
+
+def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int) -> None:
+    """Raise unless the positions to unembed exist."""
+    if at is None or isinstance(at, slice):
+        return
+    if isinstance(at, Tensor) and at.shape != (batch,):
+        raise ValueError(f"logits_at holds one position per row, [{batch}]; not {list(at.shape)}")
+    low, high = (at, at) if isinstance(at, int) else (int(at.min()), int(at.max()))
+    if low < -n or high >= n:
+        raise ValueError(f"logits_at is {low if low < -n else high} and the run has {n} positions")
 
 
 def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> tuple[Tensor, Tensor | None]:
     """Ids [b, p] (or a residual stream [b, p, d]) and the attention mask that goes with them."""
-    if isinstance(given, Tensor) and given.is_floating_point():
+    if is_stream(given):
         if given.ndim != 3 or given.shape[-1] != model.cfg.d_model:
             raise ValueError(
                 f"a residual stream is [batch, pos, {model.cfg.d_model}], not {tuple(given.shape)}"

@@ -27,6 +27,11 @@ class KeyValues:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def n_rows(self) -> int | None:
+        """Rows of the batch that is stored; None where nothing is."""
+        return next((len(k) for k in self.keys if k is not None), None)
+
     def freeze(self) -> KeyValues:
         """From now on runs read this store and do not append to it."""
         self.frozen = True

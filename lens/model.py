@@ -119,17 +119,19 @@ class Transformer(nn.Module):
             ValueError: a site cannot fire in this run, the prompt is longer than the context, an id is outside
                 the vocabulary, or shapes disagree. Raised before anything runs.
         """
-        start, stop = arguments.span(self.cfg, start_at_layer, stop_at_layer)
+        span = arguments.Span.of(self.cfg, inputs, start_at_layer, stop_at_layer)
         taps = joined(self, taps)
-        arguments.check_sites(self, taps.names, start, stop)
-        x, attention_mask = arguments.inputs(self, inputs, attention_mask, start)
+        arguments.check_sites(self, taps.names, span)
+        x, attention_mask = arguments.inputs(self, inputs, attention_mask, span.start)
+        arguments.check_past(past, x.shape[0], span, self.cfg.n_layers)
+        arguments.check_logits_at(logits_at, *x.shape[:2])
         frame = self.frame(x.shape[1], attention_mask=attention_mask, past=past, batch=x.shape[0])
-        if start == 0 and x.ndim == 2:
+        if span.embeds:
             x = self.embed(x, frame, taps)
-        x = self.stack(x, frame, taps, past, start, stop)
-        if past is not None and stop == self.cfg.n_layers:
+        x = self.stack(x, frame, taps, past, span.start, span.stop)
+        if past is not None:
             past.advance(frame.n, frame.valid)
-        return x if stop_at_layer is not None else self.to_logits(x, taps, logits_at)
+        return self.to_logits(x, taps, logits_at) if span.unembeds else x
 
     def to_logits(
         self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, logits_at: LogitsAt = None
@@ -190,9 +192,14 @@ class Transformer(nn.Module):
             pos_slice: keep only these query positions.
             grad: the graph starts at the sites read: `torch.autograd.grad(metric, list(cache.values()))`.
             remove_batch_dim: drop the batch axis (batch of 1).
+
+        Raises:
+            ValueError: as for `forward`; or grad with a part of the activations only.
         """
-        start, stop = arguments.span(self.cfg, start_at_layer, stop_at_layer)
-        reads = arguments.reads(self, names_filter, start, stop)
+        if grad and (remove_batch_dim or pos_slice is not None):
+            raise ValueError("grad=True keeps whole activations: leave out pos_slice and remove_batch_dim")
+        span = arguments.Span.of(self.cfg, inputs, start_at_layer, stop_at_layer)
+        reads = arguments.reads(self, names_filter, span)
         keep = None if pos_slice is None else arguments.slicer(self.sites, pos_slice)
         taps = Taps(reads, edits, keep=keep, grad=grad)
         logits = self(

@@ -49,7 +49,8 @@ def test_every_package_is_under_contract() -> None:
 
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert settings["tool"]["importlinter"]["root_packages"] == PACKAGES
-    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == PACKAGES
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == PACKAGES
 
 
 def test_import_lens_is_light() -> None:

@@ -1,4 +1,4 @@
-"""The sites of one model: exactly those that can fire in it. Any other name is an error before anything runs."""
+"""The sites of one model: exactly those that can fire in it; any other name is an error before a run."""
 
 from __future__ import annotations
 

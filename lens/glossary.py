@@ -1,0 +1,51 @@
+"""The vocabulary as a page: `python -m lens.glossary > docs/glossary.md`."""
+
+from __future__ import annotations
+
+import sys
+
+from lens.vocabulary import BLOCK, EMBED, EXPERT, UNEMBED, Kind
+
+HEAD = """# Glossary of sites
+
+Every activation that a run can read or edit. The names are TransformerLens's; `python -m lens.glossary` makes
+this page from `lens/vocabulary.py`, and `lens info MODEL` lists the sites of one model.
+
+- A site can be named in full (`blocks.3.attn.hook_pattern`), by kind for all layers (`"pattern"`), or by
+  kind and layer (`("pattern", 3)`, `("scale", 3, "ln1")`).
+- *Made on request*: costs time or memory, and exists only in runs that ask for it by name.
+- Edits at every site take effect on everything after it.
+- Where a run edits or differentiates per-head inputs (`hook_q_input` …), the sites of `ln1` fire for queries,
+  keys and values in turn, with a head axis.
+- In a run that stands on cached keys and values (`past`), *pos* counts new positions and *key* all of them.
+- In a run with `logits_at`, `ln_final` and `hook_logits` have only those positions.
+"""
+
+
+def table(prefix: str, kinds: list[Kind]) -> list[str]:
+    """Markdown rows, one per kind."""
+    rows = ["| site | shape | meaning | in models with |", "|---|---|---|---|"]
+    for kind in kinds:
+        note = " *Made on request.*" if kind.extra else ""
+        rows.append(
+            f"| `{prefix}{kind.suffix}` | {kind.shape} | {kind.meaning}.{note} | {kind.where.words} |"
+        )
+    return rows
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    parts = [
+        ("Embedding", "", EMBED),
+        ("Block l", "blocks.{l}.", BLOCK),
+        ("Expert e of block l", "blocks.{l}.mlp.experts.{e}.", EXPERT),
+        ("Unembedding", "", UNEMBED),
+    ]
+    lines = [HEAD]
+    for title, prefix, kinds in parts:
+        lines += [f"## {title}", "", *table(prefix, kinds), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

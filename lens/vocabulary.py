@@ -1,0 +1,149 @@
+"""The vocabulary: every kind of activation that has a name, its shape, its meaning, and which models have it.
+
+The names are TransformerLens's. This table is the only place where sites are listed; `sites.py` turns it into
+the sites of one model, and `python -m lens.glossary` into docs/glossary.md.
+
+Shapes are written in words: batch, pos (query position), key (key position), head, kv (key/value head),
+d_model, d_head, d_mlp, d_vocab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lens.config import StackConfig
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which models have a site, in words and as a test of the configuration."""
+
+    words: str
+    holds: Callable[[StackConfig], bool]
+
+    def __and__(self, other: Where) -> Where:
+        return Where(f"{self.words}, {other.words}", lambda c: self.holds(c) and other.holds(c))
+
+
+EVERY = Where("every model", lambda c: True)
+MLP = Where("an MLP", lambda c: c.d_mlp is not None)
+NO_MLP = Where("attention only", lambda c: c.d_mlp is None)
+DENSE = Where("one MLP per block", lambda c: c.d_mlp is not None and c.experts is None)
+EXPERTS = Where("a mixture of experts", lambda c: c.experts is not None)
+GATED = Where("gated", lambda c: c.gated)
+SEQUENTIAL = Where("MLP after attention", lambda c: c.d_mlp is not None and not c.parallel)
+OWN_NORM = Where("a norm of the MLP's own", lambda c: not c.shared_norm)
+ROTARY = Where("rotary positions", lambda c: c.rotary is not None)
+HEAD_NORM = Where("a norm on each head's queries and keys", lambda c: c.qk_norm == "head")
+WIDE_NORM = Where("a norm over all heads' queries and keys", lambda c: c.qk_norm == "all")
+PRE_NORM = Where("pre-norm", lambda c: c.norm != "none" and "in" in c.norm_placement)
+POST_NORM = Where("post-norm", lambda c: c.norm != "none" and "add" in c.norm_placement)
+OUT_NORM = Where("norms on branch outputs", lambda c: c.norm != "none" and "out" in c.norm_placement)
+FINAL_NORM = Where("a final norm", lambda c: c.norm != "none" and c.final_norm)
+LEARNED = "learned positions"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A line of the vocabulary.
+
+    `extra` kinds cost time or memory to make and exist only where they are asked for by name; `conditional`
+    ones may not fire in a given run.
+    """
+
+    suffix: str
+    shape: str
+    meaning: str
+    where: Where = EVERY
+    extra: bool = False
+    conditional: bool = False
+
+
+def _norm(path: str, what: str, where: Where, axes: str = "batch pos", width: str = "d_model") -> list[Kind]:
+    """The two sites of a norm: its divisor, and what it divides."""
+    return [
+        Kind(f"{path}.hook_scale", f"{axes} 1", f"what the norm {what} divides by", where),
+        Kind(
+            f"{path}.hook_normalized", f"{axes} {width}", f"{what}: normalised, before gain and bias", where
+        ),
+    ]
+
+
+STREAM, BY_HEAD, BY_KV = "batch pos d_model", "batch pos head d_model", "batch pos kv d_model"
+HEAD, KV, SQUARE = "batch pos head d_head", "batch pos kv d_head", "batch head pos key"
+NEURONS, CHOSEN, TOKENS = "batch pos d_mlp", "batch pos top_k", "token d_mlp"
+
+EMBED = [
+    Kind("hook_embed", STREAM, "token embedding, scaled and projected"),
+    Kind("hook_pos_embed", STREAM, "position embedding", Where(LEARNED, lambda c: True)),
+]
+
+BLOCK = [
+    Kind("hook_resid_pre", STREAM, "residual stream entering the block"),
+    Kind(
+        "hook_attn_in",
+        BY_HEAD,
+        "stream as each head reads it; a kv head reads its query heads' mean",
+        extra=True,
+    ),
+    Kind("hook_q_input", BY_HEAD, "stream as each head's queries read it, before the norm", extra=True),
+    Kind("hook_k_input", BY_KV, "stream as each head's keys read it, before the norm", extra=True),
+    Kind("hook_v_input", BY_KV, "stream as each head's values read it, before the norm", extra=True),
+    *_norm("ln1", "in front of attention", PRE_NORM),
+    Kind("attn.hook_q", HEAD, "queries, before any norm of their own and rotary positions"),
+    Kind("attn.hook_k", KV, "keys, before any norm of their own and rotary positions"),
+    Kind("attn.hook_v", KV, "values"),
+    *_norm("attn.q_norm", "on queries", HEAD_NORM, "batch pos head", "d_head"),
+    *_norm("attn.k_norm", "on keys", HEAD_NORM, "batch pos kv", "d_head"),
+    *_norm("attn.q_norm", "on all queries", WIDE_NORM, width="head*d_head"),
+    *_norm("attn.k_norm", "on all keys", WIDE_NORM, width="kv*d_head"),
+    Kind("attn.hook_rot_q", HEAD, "queries after rotary positions", ROTARY),
+    Kind("attn.hook_rot_k", KV, "keys after rotary positions", ROTARY),
+    Kind("attn.hook_attn_scores", SQUARE, "scaled (and capped) scores; -inf where masked"),
+    Kind("attn.hook_pattern", SQUARE, "attention probabilities; each row sums to one"),
+    Kind("attn.hook_z", HEAD, "values mixed by the pattern"),
+    Kind("attn.hook_result", BY_HEAD, "each head's own contribution, z W_O", extra=True),
+    *_norm("ln1_post", "on attention's output", OUT_NORM),
+    Kind("hook_attn_out", STREAM, "what attention adds to the stream"),
+    Kind("hook_resid_mid", STREAM, "stream between attention and MLP", SEQUENTIAL),
+    *_norm("ln1", "on the stream after attention", POST_NORM & MLP),
+    Kind("hook_mlp_in", STREAM, "stream as the MLP reads it, before the norm", MLP, extra=True),
+    *_norm("ln2", "in front of the MLP", PRE_NORM & MLP & OWN_NORM),
+    Kind("mlp.hook_router_logits", "batch pos expert", "the router's logits over experts", EXPERTS),
+    Kind("mlp.hook_expert_weights", CHOSEN, "weights of the chosen experts", EXPERTS),
+    Kind("mlp.hook_expert_indices", CHOSEN, "which experts were chosen", EXPERTS),
+    Kind("mlp.hook_pre", NEURONS, "neurons before the activation function (the gate, if gated)", DENSE),
+    Kind("mlp.hook_pre_linear", NEURONS, "the branch that the gate multiplies", DENSE & GATED),
+    Kind("mlp.hook_post", NEURONS, "neurons after activation function and gate", DENSE),
+    *_norm("ln2_post", "on the MLP's output", OUT_NORM & MLP),
+    Kind("hook_mlp_out", STREAM, "what the MLP adds to the stream", MLP),
+    Kind("hook_resid_post", STREAM, "stream leaving the block, before a post-norm"),
+    *_norm("ln1", "on the stream after attention", POST_NORM & NO_MLP),
+    *_norm("ln2", "on the stream after the MLP", POST_NORM & MLP & OWN_NORM),
+    Kind("hook_normalized_resid_post", STREAM, "stream leaving the block, after its post-norm", POST_NORM),
+]
+
+EXPERT = [
+    Kind(
+        "hook_pre",
+        TOKENS,
+        "neurons before the activation, of the tokens sent here",
+        EXPERTS,
+        conditional=True,
+    ),
+    Kind("hook_pre_linear", TOKENS, "the branch that the gate multiplies", EXPERTS & GATED, conditional=True),
+    Kind("hook_post", TOKENS, "neurons after activation and gate", EXPERTS, conditional=True),
+]
+"""Sites of each expert, `blocks.{l}.mlp.experts.{e}.…`: a row per token sent to it, by (batch, pos)."""
+
+UNEMBED = [
+    *_norm("ln_final", "in front of the unembedding", FINAL_NORM),
+    Kind("hook_logits", "batch pos d_vocab", "logits"),
+]
+
+ALIASES = {
+    "attn": "pattern", "attn_logits": "attn_scores", "query": "q", "key": "k", "value": "v",
+    "mlp_pre": "pre", "mlp_post": "post", "resid": "resid_pre",
+}  # fmt: skip
+"""Other names that TransformerLens's users give to kinds of sites."""

@@ -498,6 +498,14 @@ def test_wheel_that_the_index_lacks(index: Path, tmp_path: Path) -> None:
         ("/usr/bin/python: No module named pip", "has no pip; .* -m ensurepip"),
         ("ERROR: one\nERROR: two\n", "pip says 'two'"),
         ("", "pip says 'nothing'"),
+        (
+            "ERROR: Exception:\nTraceback (most recent call last):\n  File\nKeyError: 3",
+            "pip says 'KeyError: 3'",
+        ),
+        (
+            "ERROR: Exception:\nOSError: [Errno 28] No space left on device",
+            "no space left on the disk of '.*cache'",
+        ),
     ],
 )
 def test_wheel_when_pip_fails(

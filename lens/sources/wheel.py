@@ -187,8 +187,13 @@ def _reason(wheel: Wheel, log: str) -> str:
         return f"{what}: {sys.executable} has no pip; `{sys.executable} -m ensurepip` installs it"
     if any(sign in log for sign in _UNREACHABLE):
         return f"{what}: pip cannot reach the package index"
-    errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.startswith("ERROR: ")]
-    return f"{what}: pip says {errors[-1] if errors else 'nothing'!r}"
+    if "No space left on device" in log:
+        return f"{what}: no space left on the disk of {str(cache_folder())!r}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    crashed = bool(errors) and errors[-1].startswith("Exception")  # a traceback follows
+    said = lines[-1] if crashed else errors[-1] if errors else "nothing"
+    return f"{what}: pip says {said!r}"
 
 
 def _verify(wheel: Wheel, file: Path) -> None:

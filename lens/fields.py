@@ -27,8 +27,8 @@ HARMLESS: frozenset[str] = frozenset(
         "forced_bos_token_id", "forced_eos_token_id", "pad_token_id", "prefix", "sep_token_id",
         "unk_token_id",
         # training
-        "attention_dropout", "attention_probs_dropout_prob", "attn_pdrop", "chunk_size_feed_forward",
-        "classifier_dropout", "dropout", "embd_dropout", "embd_pdrop", "embed_dropout",
+        "activation_dropout", "attention_dropout", "attention_probs_dropout_prob", "attn_pdrop",
+        "chunk_size_feed_forward", "classifier_dropout", "dropout", "embd_dropout", "embd_pdrop", "embed_dropout",
         "gradient_checkpointing", "hidden_dropout", "init_std", "initializer_range", "layerdrop",
         "pretraining_tp", "resid_dropout", "resid_pdrop",
         # other heads
@@ -89,6 +89,11 @@ class Fields:
         if default is _REQUIRED:
             raise ValueError(f"{self.family} config has no field {names[0]!r}")
         return default
+
+    def number(self, *names: str, default: Any = _REQUIRED, null: Any = _REQUIRED) -> Any:
+        """A field as a float (files may state an integer) or None; see `get`."""
+        value = self.get(*names, default=default, null=null)
+        return None if value is None else float(value)
 
     def only(self, name: str, *accepted: Any) -> None:
         """Refuse a field whose value is neither null nor one of `accepted`."""

@@ -43,7 +43,7 @@ def build(
     turns = rotary_by_layer or (rotary(f, width, n_ctx, theta=theta, partial=partial),) * n_layers
     options: dict[str, Any] = {
         "norm": "rms",
-        "norm_eps": f.get("rms_norm_eps", default=eps),
+        "norm_eps": f.number("rms_norm_eps", default=eps),
         "rotary": turns,
         "act_fn": act_fn or f.activation("hidden_act", default="silu"),
         "gated": True,

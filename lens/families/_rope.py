@@ -32,7 +32,7 @@ def rotary(
     else:
         outer = f.get("partial_rotary_factor", "rotary_pct", default=partial)
         fraction = parameters.pop("partial_rotary_factor", None) or outer
-    return spec(f, parameters, d_head=d_head, n_ctx=n_ctx, theta=base, fraction=fraction)
+    return spec(f, parameters, d_head=d_head, n_ctx=n_ctx, theta=float(base), fraction=float(fraction))
 
 
 def spec(
@@ -40,7 +40,7 @@ def spec(
 ) -> Rotary:
     """One set of rope parameters as a `Rotary`; see `rotary`."""
     dim = int(d_head * fraction)
-    return Rotary(dim=dim, theta=float(theta), scaling=scaling(f, parameters, n_ctx))
+    return Rotary(dim=dim, theta=theta, scaling=scaling(f, parameters, n_ctx))
 
 
 def scaling(f: Fields, parameters: Mapping[str, Any], n_ctx: int) -> RotaryScaling | None:
@@ -71,23 +71,23 @@ def _take(p: dict[str, Any], kind: str, n_ctx: int) -> RotaryScaling | None:
     if kind == "default":
         return None
     if kind == "linear":
-        return RotaryScaling(kind="linear", factor=p.pop("factor"))
+        return RotaryScaling(kind="linear", factor=float(p.pop("factor")))
     original = p.pop("original_max_position_embeddings", n_ctx)
     if kind == "llama3":
         return RotaryScaling(
             kind="llama3",
-            factor=p.pop("factor"),
+            factor=float(p.pop("factor")),
             original_n_ctx=original,
-            low_freq_factor=p.pop("low_freq_factor"),
-            high_freq_factor=p.pop("high_freq_factor"),
+            low_freq_factor=float(p.pop("low_freq_factor")),
+            high_freq_factor=float(p.pop("high_freq_factor")),
         )
-    factor = p.pop("factor", n_ctx / original)
+    factor = float(p.pop("factor", n_ctx / original))
     return RotaryScaling(
         kind="yarn",
         factor=factor,
         original_n_ctx=original,
-        beta_fast=p.pop("beta_fast", None) or 32.0,
-        beta_slow=p.pop("beta_slow", None) or 1.0,
+        beta_fast=float(p.pop("beta_fast", 32.0)),
+        beta_slow=float(p.pop("beta_slow", 1.0)),
         truncate=p.pop("truncate", True),
         attention_factor=_yarn_gain(p, factor),
     )
@@ -98,7 +98,7 @@ def _yarn_gain(p: dict[str, Any], factor: float) -> float:
     given = p.pop("attention_factor", None)
     top, bottom = p.pop("mscale", None), p.pop("mscale_all_dim", None)
     if given is not None:
-        return given
+        return float(given)
 
     def gain(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0

@@ -33,8 +33,8 @@ def build(f: Fields) -> ModelConfig:
         scaled_embedding=True,
         act_fn=f.activation("hidden_activation", default="gelu_pytorch_tanh"),
         rotary_by_layer=_rotary(f, layer_types, d_head, n_ctx),
-        logit_softcap=f.get("final_logit_softcapping", default=None),
-        attn_softcap=f.get("attn_logit_softcapping", default=None),
+        logit_softcap=f.number("final_logit_softcapping", default=None),
+        attn_softcap=f.number("attn_logit_softcapping", default=None),
         attn_scale=f.get("query_pre_attn_scalar", default=256) ** -0.5,
         qk_norm="head",
         norm_unit_offset=True,
@@ -57,7 +57,7 @@ def _rotary(f: Fields, layer_types: list[str], d_head: int, n_ctx: int) -> tuple
     found: dict[str, Rotary] = {}
     for kind, defaults in older.items():
         parameters: dict[str, Any] = {**defaults, **(given.pop(kind, None) or {})}
-        theta = parameters.pop("rope_theta")
+        theta = float(parameters.pop("rope_theta"))
         found[kind] = spec(f, parameters, d_head=d_head, n_ctx=n_ctx, theta=theta)
     if given:
         raise ValueError(f"gemma3 config field rope_parameters has no layer type {next(iter(given))!r}")

@@ -29,7 +29,7 @@ def build(f: Fields) -> ModelConfig:
             d_head=d_model // n_heads,
             n_kv_heads=n_heads,
             d_mlp=f.get("n_inner", default=4 * d_model),
-            norm_eps=f.get("layer_norm_epsilon", default=1e-5),
+            norm_eps=f.number("layer_norm_epsilon", default=1e-5),
             attn_bias=frozenset({"q", "k", "v", "o"}),
             attn_scale=None if f.get("scale_attn_weights", default=True) else 1.0,
             act_fn=f.activation("activation_function", default="gelu_new"),

@@ -29,7 +29,7 @@ def build(f: Fields) -> ModelConfig:
             d_head=d_model // n_heads,
             n_kv_heads=n_heads,
             d_mlp=f.get("intermediate_size", default=4 * d_model),
-            norm_eps=f.get("layer_norm_epsilon", default=1e-5),
+            norm_eps=f.number("layer_norm_epsilon", default=1e-5),
             attn_bias=frozenset({"o"}),
             attn_scale=1.0,
             windows=by_type(f, f.get("window_size", default=256), _layer_types(f, n_layers), n_ctx),

@@ -27,7 +27,7 @@ def build(f: Fields) -> ModelConfig:
             d_head=d_head,
             n_kv_heads=n_heads,
             d_mlp=f.get("intermediate_size"),
-            norm_eps=f.get("layer_norm_eps", default=1e-5),
+            norm_eps=f.number("layer_norm_eps", default=1e-5),
             parallel=f.get("use_parallel_residual", default=True),
             attn_bias=frozenset({"q", "k", "v", "o"})
             if f.get("attention_bias", default=True)

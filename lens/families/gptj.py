@@ -30,7 +30,7 @@ def build(f: Fields) -> ModelConfig:
             d_head=d_model // n_heads,
             n_kv_heads=n_heads,
             d_mlp=f.get("n_inner", default=4 * d_model),
-            norm_eps=f.get("layer_norm_epsilon", default=1e-5),
+            norm_eps=f.number("layer_norm_epsilon", default=1e-5),
             parallel=True,
             shared_norm=True,
             rotary=(Rotary(dim=f.get("rotary_dim"), interleaved=True),) * n_layers,

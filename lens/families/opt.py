@@ -5,7 +5,7 @@ from __future__ import annotations
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.family import Family
 from lens.fields import Fields
-from lens.weights import Table, same
+from lens.weights import Table, same, skipped
 
 DECODER, LAYER, BLOCK = "model.decoder", "model.decoder.layers.{l}", "stack.blocks.{l}"
 
@@ -55,6 +55,7 @@ def weights(cfg: ModelConfig) -> Table:
         same(f"{attention}.out_proj", f"{BLOCK}.attn.o"),
         same(f"{LAYER}.fc1", f"{BLOCK}.mlp.up"),
         same(f"{LAYER}.fc2", f"{BLOCK}.mlp.down"),
+        *skipped(f"{DECODER}.version"),
     )
     return Table("opt", rules, prefix="model.")
 

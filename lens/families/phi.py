@@ -26,7 +26,7 @@ def build(f: Fields) -> ModelConfig:
             d_head=d_head,
             n_kv_heads=f.get("num_key_value_heads", default=n_heads),
             d_mlp=f.get("intermediate_size"),
-            norm_eps=f.get("layer_norm_eps", default=1e-5),
+            norm_eps=f.number("layer_norm_eps", default=1e-5),
             parallel=True,
             shared_norm=True,
             attn_bias=frozenset({"q", "k", "v", "o"}),

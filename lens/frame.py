@@ -61,16 +61,18 @@ class Frame:
     def _make_mask(self, window: int | None, total: int) -> Tensor | None:
         if self.valid is None and window is None and (not self.causal or self.n == 1):
             return None
-        q = torch.arange(self.past, total, device=self.device)[:, None]
-        k = torch.arange(total, device=self.device)[None]
-        seen = k <= q if self.causal else torch.ones_like(k <= q)
-        if window is not None:
-            seen = seen & (k > q - window)
+        k = torch.arange(total, device=self.device)
+        q = k[self.past :, None]
+        seen = (k <= q if self.causal else torch.ones_like(k <= q))[None]
+        if window is not None:  # distance is counted in tokens, without padding between them
+            place = k[None] if self.valid is None else self.valid.long().cumsum(-1)
+            apart = place[:, self.past :, None] - place[:, None, :]
+            seen = seen & (apart < window)
             if not self.causal:
-                seen = seen & (k < q + window)
-        if self.valid is None:
-            return seen[None, None]
-        return ((seen & self.valid[:, None, :]) | (k == q))[:, None]
+                seen = seen & (apart > -window)
+        if self.valid is not None:
+            seen = (seen & self.valid[:, None, :]) | (k == q)
+        return seen[:, None]
 
     def tables(self, spec: Rotary) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the new positions."""

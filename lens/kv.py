@@ -30,7 +30,7 @@ class KeyValues:
     @property
     def n_rows(self) -> int | None:
         """Rows of the batch that is stored; None where nothing is."""
-        return next((len(k) for k in self.keys if k is not None), None)
+        return next((len(k) for k in self.keys if k is not None), None) if self.length else None
 
     def freeze(self) -> KeyValues:
         """From now on runs read this store and do not append to it."""
@@ -45,7 +45,9 @@ class KeyValues:
         A frozen store of b rows serves runs of c * b rows: row i of each copy stands on row i.
         """
         old_k, old_v = self.keys[layer], self.values[layer]
-        if old_k is not None and old_v is not None:
+        if old_k is not None and old_v is not None and self.length:
+            if old_k.shape[2] > self.length:  # left behind by a run that did not come to its end
+                old_k, old_v = old_k[:, :, : self.length], old_v[:, :, : self.length]
             copies = k.shape[0] // old_k.shape[0]
             if copies > 1:
                 old_k, old_v = old_k.repeat(copies, 1, 1, 1), old_v.repeat(copies, 1, 1, 1)

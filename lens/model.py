@@ -120,8 +120,8 @@ class Transformer(nn.Module):
                 the vocabulary, or shapes disagree. Raised before anything runs.
         """
         span = arguments.Span.of(self.cfg, inputs, start_at_layer, stop_at_layer)
-        taps = joined(self, taps)
         arguments.check_sites(self, taps.names, span)
+        taps = joined(self, taps)  # hooks of the context act where they can
         x, attention_mask = arguments.inputs(self, inputs, attention_mask, span.start)
         arguments.check_past(past, x.shape[0], span, self.cfg.n_layers)
         arguments.check_logits_at(logits_at, *x.shape[:2])

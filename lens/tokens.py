@@ -235,7 +235,7 @@ class Tokenizer:
         own_class = config.get("tokenizer_class") not in (None, *_GENERIC)
         if own_class and "add_prefix_space" in config and hasattr(backend.pre_tokenizer, "add_prefix_space"):
             backend.pre_tokenizer.add_prefix_space = config["add_prefix_space"]
-        known = {r: t for r, t in special.items() if t is not None and backend.token_to_id(t) is not None}
+        known: dict[str, Any] = {r: t for r, t in special.items() if t and backend.token_to_id(t) is not None}
         return cls(backend, **known, chat_template=_chat(folder, config))
 
     @classmethod

@@ -77,9 +77,7 @@ def reads(model: Transformer, names_filter: NamesFilter, span: Span) -> list[str
     """The sites a filter stands for, less those that a shorthand or function chose and this run does not reach."""
     named = names_filter if isinstance(names_filter, list | tuple | set | frozenset) else [names_filter]
     return [
-        name
-        for name in resolve(names_filter, model.sites)
-        if name in named or span.fires(model.sites[name])
+        name for name in resolve(names_filter, model.sites) if name in named or span.fires(model.sites[name])
     ]
 
 

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from lens.progress import Progress, silent
 from lens.taps import OFF, Edits, Taps
-from lens.text import tokenizer_of
+from lens.text import to_tokens, tokenizer_of
 
 if TYPE_CHECKING:
     from lens.model import Transformer
+    from lens.tokens import Tokenizer
 
 
 def generate(
@@ -43,19 +44,25 @@ def generate(
     on_token: Callable[[list[str]], None] | None = None,
     progress: Progress = silent,
 ) -> Any:
-    """The continued text(s) for text, ids [b, p + new] for ids.
+    """The text(s) given and what they are continued with; for ids, ids [b, p + new].
+
+    A row of ids that ends early is filled with the end-of-text token (0, where there is none).
 
     Args:
         temperature: 0 chooses the likeliest token; above, samples from logits / temperature.
         top_k: sample among the k likeliest tokens only.
         top_p: sample among the fewest tokens whose probabilities reach p.
         seed: for sampling; the same seed gives the same text.
-        stop: a row ends where one of these strings appears in its new text, and is cut before it.
+        stop: a row ends where one of these strings appears in its new text, which is cut before it (ids
+            are not cut).
+        stop_at_eos: a row ends at the end-of-text token, which is not part of its text.
+        prepend_bos: for text: put the beginning-of-text token in front; None: as the tokenizer says.
         edits: site → function of the activation, on every step.
-        on_token: called after each step with each row's newest piece of text, for streaming.
+        on_token: called after each step with each row's newest piece of text, for streaming. All pieces of
+            a row together are its new text; what may yet become a stop string or half a character waits.
 
     Raises:
-        ValueError: an option is out of range, or prompt and new tokens do not fit the context.
+        ValueError: an option is out of range, a prompt is empty, or prompt and new tokens do not fit the context.
     """
     stream = Stream(
         model, inputs, max_new_tokens, prepend_bos=prepend_bos, stop=stop, stop_at_eos=stop_at_eos
@@ -111,79 +118,87 @@ class Stream:
     ) -> None:  # fmt: skip
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
-        if isinstance(stop, str):
-            stop = (stop,)
-        self.model, self.limit, self.stop = model, max_new_tokens, tuple(stop)
-        self.one = isinstance(inputs, str)
-        self.text = not isinstance(inputs, Tensor)
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        if not all(stop):
+            raise ValueError("a stop string is empty; every text contains it")
+        self.model, self.limit, self.stop, self.given = model, max_new_tokens, stop, inputs
         if isinstance(inputs, Tensor):
-            self.ids = (inputs[None] if inputs.ndim == 1 else inputs).to(model.device)
-            self.valid = torch.ones_like(self.ids, dtype=torch.bool)
+            self.ids, self.valid = (inputs[None] if inputs.ndim == 1 else inputs).to(model.device), None
         else:
-            texts = [inputs] if isinstance(inputs, str) else list(inputs)
-            ids, valid = tokenizer_of(model).batch(texts, prepend_bos=prepend_bos, side="left")
-            self.ids, self.valid = ids.to(model.device), valid.to(model.device)
+            self.ids, self.valid = to_tokens(model, inputs, prepend_bos, side="left")
         model.frame(self.ids.shape[1] + max_new_tokens - 1)  # raises if it cannot fit
         self.eos = model.tokenizer.eos_id if model.tokenizer is not None and stop_at_eos else None
         if stop:
             tokenizer_of(model)
-        self.new: list[list[int]] = [[] for _ in range(len(self.ids))]
-        self.cut: list[int | None] = [None] * len(
-            self.ids
-        )  # length in characters of a row that met a stop string
-        self.done = [False] * len(self.ids)
+        self.rows = [Row(model.tokenizer, ids, stop) for ids in self._prompts()]
+
+    def _prompts(self) -> list[list[int]]:
+        keep = torch.ones_like(self.ids, dtype=torch.bool) if self.valid is None else self.valid
+        return [ids[real].tolist() for ids, real in zip(self.ids, keep, strict=True)]
 
     @torch.no_grad()
     def steps(self, choose: Callable[[Tensor], Tensor], edits: Edits | None) -> Iterator[list[str]]:
         """Run to the end, yielding each row's newest piece of text."""
         past = self.model.new_past()
         ids, mask = self.ids, self.valid
-        for _ in range(self.limit):
+        for step in range(self.limit):
             taps = Taps(edits=edits) if edits else OFF
             logits = self.model(ids, attention_mask=mask, past=past, taps=taps, logits_at=-1)
             token = choose(logits[:, 0])
-            yield [self._take(row, int(t)) for row, t in enumerate(token)]
-            if all(self.done):
+            last = step == self.limit - 1
+            yield [
+                row.take(None if t == self.eos else t, last)
+                for row, t in zip(self.rows, token.tolist(), strict=True)
+            ]
+            if all(row.done for row in self.rows):
                 return
-            ids, mask = token[:, None], torch.ones_like(token[:, None], dtype=torch.bool)
-
-    def _take(self, row: int, token: int) -> str:
-        if self.done[row]:
-            return ""
-        if token == self.eos:
-            self.done[row] = True
-            return ""
-        before = self._said(row)
-        self.new[row].append(token)
-        said = self._said(row)
-        ends = [said.index(s) for s in self.stop if s in said]
-        if ends:
-            self.done[row], self.cut[row] = True, min(ends)
-            said = said[: min(ends)]
-        return said[len(before) :]
-
-    def _said(self, row: int) -> str:
-        if self.model.tokenizer is None:
-            return ""
-        said = self.model.tokenizer.decode(self.new[row])
-        return said if self.cut[row] is None else said[: self.cut[row]]
+            ids, mask = token[:, None], None
 
     def result(self) -> Any:
-        """Text(s) for text, ids for ids; rows that ended early are filled with the pad or end token."""
-        if self.text:
-            prompts = [
-                self.model.tokenizer.decode(ids[m].tolist())
-                for ids, m in zip(self.ids, self.valid, strict=True)
-            ]
-            texts = [prompt + self._said(row) for row, prompt in enumerate(prompts)]
-            return texts[0] if self.one else texts
-        width = max(len(new) for new in self.new)
-        pad = next((i for i in (self.eos, getattr(self.model.tokenizer, "pad_id", None)) if i is not None), 0)
-        rows = [new + [pad] * (width - len(new)) for new in self.new]
-        return torch.cat(
-            [
-                self.ids,
-                torch.tensor(rows, dtype=self.ids.dtype, device=self.ids.device).view(len(rows), width),
-            ],
-            1,
-        )
+        """Text(s) for text, ids for ids."""
+        if isinstance(self.given, str):
+            return self.given + self.rows[0].said
+        if not isinstance(self.given, Tensor):
+            return [text + row.said for text, row in zip(self.given, self.rows, strict=True)]
+        width = max(len(row.new) for row in self.rows)
+        pad = 0 if self.eos is None else self.eos
+        new = [row.new + [pad] * (width - len(row.new)) for row in self.rows]
+        added = torch.tensor(new, dtype=self.ids.dtype, device=self.ids.device).view(len(new), width)
+        return torch.cat([self.ids, added], 1)
+
+
+class Row:
+    """What one row has said so far. `said` is settled: nothing that follows takes it back."""
+
+    def __init__(self, tokenizer: Tokenizer | None, prompt: list[int], stop: Sequence[str]) -> None:
+        self.tokenizer, self.prompt, self.stop = tokenizer, prompt, stop
+        self.before = "" if tokenizer is None else tokenizer.decode(prompt)
+        self.new: list[int] = []
+        self.said, self.done = "", False
+
+    def take(self, token: int | None, last: bool) -> str:
+        """Add a token (None: the text ends here), and give the piece of text that it settles."""
+        if self.done:
+            return ""
+        if token is not None:
+            self.new.append(token)
+        text = self._decoded()
+        ends = [text.index(s) for s in self.stop if s in text]
+        self.done = bool(ends) or token is None or last
+        settled = text[: min(ends)] if ends else text if self.done else text[: len(text) - self._open(text)]
+        piece = settled[len(self.said) :]
+        self.said += piece
+        return piece
+
+    def _decoded(self) -> str:
+        """The new text as it stands behind the prompt: some decoders drop a space at the very beginning."""
+        if self.tokenizer is None:
+            return ""
+        whole = self.tokenizer.decode(self.prompt + self.new)
+        return whole[len(self.before) :] if whole.startswith(self.before) else self.tokenizer.decode(self.new)
+
+    def _open(self, text: str) -> int:
+        """How many characters at the end may still change: the start of a stop string, or of a character."""
+        halves = [n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])]
+        broken = len(text) - len(text.rstrip("\N{REPLACEMENT CHARACTER}"))
+        return max([*halves, broken])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -23,9 +23,9 @@ def tokenizer_of(model: Transformer) -> Tokenizer:
 
 
 def to_tokens(
-    model: Transformer, texts: Any, prepend_bos: bool | None = None
+    model: Transformer, texts: Any, prepend_bos: bool | None = None, side: Literal["right", "left"] = "right"
 ) -> tuple[Tensor, Tensor | None]:
-    """Ids [b, p] on the model's device, padded on the right, and their mask where anything is padded.
+    """Ids [b, p] on the model's device, padded on `side`, and their mask where anything is padded.
 
     Raises:
         ValueError: there is no tokenizer, or nothing to tokenise.
@@ -35,7 +35,7 @@ def to_tokens(
         raise ValueError(
             f"expected a text or a list of texts, got {type(texts).__name__} {str(texts)[:40]!r}"
         )
-    ids, mask = tokenizer_of(model).batch(batch, prepend_bos=prepend_bos)
+    ids, mask = tokenizer_of(model).batch(batch, prepend_bos=prepend_bos, side=side)
     if ids.shape[1] == 0 or not bool(mask.any(-1).all()):
         empty = next(i for i, row in enumerate(mask) if not bool(row.any())) if ids.shape[1] else 0
         raise ValueError(f"prompt {empty} is empty: it has no tokens")

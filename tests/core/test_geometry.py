@@ -7,7 +7,6 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
 
 from lens import rotary
 from lens.config import Rotary, RotaryScaling

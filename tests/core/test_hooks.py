@@ -58,7 +58,9 @@ def test_context_hooks_act_on_every_run_inside() -> None:
         assert torch.equal(m(prompt), hooked)
         logits, cache = m.run_with_cache(prompt, SITE)
         assert torch.equal(logits, hooked)
-        assert torch.allclose(m(cache[SITE], start_at_layer=2), hooked), "a run it cannot act on goes on without"
+        assert torch.allclose(m(cache[SITE], start_at_layer=2), hooked), (
+            "a run it cannot act on goes on without"
+        )
         ids_out = m.generate(prompt, 3)
     assert torch.equal(m(prompt), plain)
     expected = m.generate(prompt, 3, edits={SITE: lambda x: x + 1})

@@ -284,7 +284,7 @@ def test_the_cache_says_what_it_lacks() -> None:
     assert cache["resid_pre"] is cache["blocks.0.hook_resid_pre"], "a shorthand that means one thing only"
     with pytest.raises(KeyError, match=r"'z' stands for 4 sites .*give a layer"):
         cache["z"]
-    with pytest.raises(KeyError, match="'blocks.1.attn.hook_pattern' was not read in this run"):
+    with pytest.raises(KeyError, match=r"'blocks\.1\.attn\.hook_pattern' was not read in this run"):
         cache["pattern", 1]
     with pytest.raises(KeyError, match="was not read in this run"):
         cache.stack("pattern")

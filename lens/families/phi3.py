@@ -15,8 +15,8 @@ def build(f: Fields) -> ModelConfig:
     f.only("attention_bias", False)
     f.only("mlp_bias", False)
     f.ignore("original_max_position_embeddings")  # read by longrope only
-    stretched = {**(f.get("rope_parameters", default={})), **(f.get("rope_scaling", default={}))}
-    kind = stretched.get("rope_type", stretched.get("type", "default"))
+    given = f.get("rope_scaling", default=None) or f.get("rope_parameters", default={})
+    kind = given.get("rope_type", given.get("type", "default"))
     if kind != "default":
         raise ValueError(f"phi3 config: rope type {kind!r} (longrope) is not supported; it can be 'default'")
     window = f.get("sliding_window", default=None)

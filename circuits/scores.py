@@ -28,8 +28,9 @@ class Scores:
     """Edge scores of one model on one set of pairs.
 
     `values`: float [s, r], the mean over the pairs, zero where there is no edge; in units of the metric.
-    `per_example`: float [n, s, r] where it was asked for. `completeness_residual`: |sum of the scores into
-    the logits' side minus the change of the metric from clean to corrupt| as the method reports it.
+    `per_example`: float [n, s, r] where it was asked for. `completeness_residual`: the mean over the pairs of
+    the scores out of `embed` less the change of the metric from clean to corrupt, which is what an exact
+    integration would leave at zero; its absolute value.
     """
 
     graph: Graph

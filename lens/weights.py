@@ -210,17 +210,26 @@ class Table:
         return written
 
     def names(self, state: Iterable[str]) -> list[str]:
-        """The names under which our parameters are saved, in the order of the rules."""
+        """The names under which our parameters are saved, in the order of the rules.
+
+        Raises:
+            ValueError: a parameter has no place in this family's checkpoints.
+        """
         parameters = list(state)
         found: dict[str, None] = {}
+        placed: set[str] = set()
         for rule in self.rules:
-            if rule.alias or not rule.targets:
-                continue
-            pattern = _regex(rule.targets[0], rule.modules)
-            for parameter in parameters:
-                if m := pattern.fullmatch(parameter):
-                    tail = f".{m['leaf']}" if rule.modules else ""
-                    found[rule.source.format(**m.groupdict()) + tail] = None
+            for target in () if rule.alias else rule.targets:
+                pattern = _regex(target, rule.modules)
+                for parameter in parameters:
+                    if m := pattern.fullmatch(parameter):
+                        tail = f".{m['leaf']}" if rule.modules else ""
+                        found[rule.source.format(**m.groupdict()) + tail] = None
+                        placed.add(parameter)
+        if left := [parameter for parameter in parameters if parameter not in placed]:
+            raise ValueError(
+                f"parameter {left[0]!r} has no place in a checkpoint of the {self.family} family"
+            )
         return list(found)
 
     def _parts(

@@ -238,6 +238,14 @@ def test_a_name_that_cannot_be_written_is_refused() -> None:
         TABLE.write(state, ["tail.weight"])
 
 
+def test_a_parameter_without_a_place_is_refused() -> None:
+    state = {**TABLE.read(checkpoint(), SHAPES), "blocks.0.down.weight": torch.zeros(1)}
+    with pytest.raises(
+        ValueError, match=r"'blocks\.0\.down\.weight' has no place in a checkpoint of the toy family"
+    ):
+        TABLE.write(state)
+
+
 def test_a_lazy_mapping_will_do() -> None:
     from collections.abc import Iterator, Mapping
 

@@ -55,18 +55,21 @@ def model_box(view: View, *, new: bool = False) -> str:
     """Choose a model; with `new`, a folder, a .gguf file or a hub id can be typed."""
     name = model_of(view)
     options = list(dict.fromkeys([*models(), name]))
+    bound = state.bound("model", name, run=None, node=None, query=None, example=None)
 
-    def remember(value: Any) -> str | None:
-        if new and value and value not in typed_models():
-            typed_models().append(value)
-        return value
+    def changed() -> None:
+        typed = st.session_state[bound["key"]]
+        if typed not in typed_models():
+            typed_models().append(typed)
+        bound["on_change"]()
 
     st.selectbox(
         "Model",
         options,
         accept_new_options=new,
         help="A known model, or type a folder, a .gguf file or a Hugging Face id" if new else None,
-        **state.bound("model", name, remember),
+        key=bound["key"],
+        on_change=changed,
     )
     return name
 
@@ -79,7 +82,7 @@ def prompt_box(view: View, model: Any) -> str:
         height=68,
         max_chars=state.LONGEST,
         help="Ctrl + Enter shows the heads on your own text",
-        **state.bound("prompt", prompt),
+        **state.bound("prompt", prompt, query=None),
     )
     return prompt
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboard import options
+from dashboard.plain import plain
 from dashboard.state import View
 
 PAGES = Path(__file__).parent / "pages"
@@ -46,7 +47,7 @@ def link(name: str, label: str, view: View, *, icon: str | None = None, **change
     """A link to page `name` that carries the state, with some of it changed."""
     import streamlit as st
 
-    st.page_link(PAGES / f"{name}.py", label=label, icon=icon, query_params=view.params(**changes))
+    st.page_link(PAGES / f"{name}.py", label=plain(label), icon=icon, query_params=view.params(**changes))
 
 
 def next_step(name: str, label: str, view: View, **changes: Any) -> None:

@@ -81,7 +81,8 @@ def model_name(info: Mapping[str, Any]) -> str:
 
 def models() -> list[str]:
     """The models of the saved runs."""
-    return list(dict.fromkeys(model_name(run.info) for run in listed()))
+    infos = [info_of(name) for name in folders()]
+    return list(dict.fromkeys(model_name(info) for info in infos if info))
 
 
 def model_of(name: str | None) -> str | None:

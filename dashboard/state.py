@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from dashboard.figures.nodes import place
+from dashboard.plain import plain
 from lens.nearest import unknown
 
 LONGEST = 8000
@@ -50,6 +51,10 @@ def _text(name: str, value: str) -> str:
     return value
 
 
+def _prompt(name: str, value: str) -> str:
+    return _text(name, value) if value.strip() else value  # an empty prompt is the page's to refuse
+
+
 def _node(name: str, value: str) -> str:
     return place(value).name
 
@@ -66,7 +71,7 @@ def _count(least: int) -> Callable[[str, str], int]:
 READERS: dict[str, Callable[[str, str], Any]] = {
     "model": _text,
     "task": _text,
-    "prompt": _text,
+    "prompt": _prompt,
     "run": _text,
     "node": _node,
     "edges": _count(1),
@@ -94,19 +99,19 @@ def current(page: str) -> View:
     """The view of this run of `page`; invalid parameters are taken out of the address with one message."""
     import streamlit as st
 
+    session = st.session_state
     params = dict(st.query_params)
     view, refused = read(params)
-    moved = st.session_state.get("page") not in (None, page)
-    if moved and not params:
-        view = st.session_state.get("view", view)
+    moved = session.get("page") != page
+    if moved and not params and "view" in session:
+        view = session["view"]
         st.query_params.from_dict(view.params())
-    refused |= st.session_state.pop("refused", {})
+    session["page"], session["view"] = page, view
+    session["notices"] = [] if moved else session.get("notices", [])
+    session["notice_place"] = st.empty()
     for name in refused:
         st.query_params.pop(name, None)
-    if refused:
-        st.warning("Ignored in the address: " + "; ".join(refused.values()) + ".", icon=":material/link_off:")
-    st.session_state["page"] = page
-    st.session_state["view"] = view
+    _notice(*refused.values())
     return view
 
 
@@ -116,6 +121,7 @@ def put(**changes: Any) -> None:
 
     view = replace(st.session_state.get("view", View()), **changes)
     st.session_state["view"] = view
+    st.session_state["notices"] = []
     st.query_params.from_dict(view.params())
 
 
@@ -126,18 +132,28 @@ def refuse(view: View, name: str, why: str) -> View:
     view = replace(view, **{name: None})
     st.session_state["view"] = view
     st.query_params.pop(name, None)
-    st.warning(f"Ignored in the address: {why}.", icon=":material/link_off:")
+    _notice(why)
     return view
 
 
-def bound(name: str, value: Any, kept: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+def _notice(*why: str) -> None:
+    """Say in one message what of the address was not followed, until the person does something."""
+    import streamlit as st
+
+    notices = st.session_state["notices"] = [*st.session_state["notices"], *why]
+    if notices:
+        text = f"Ignored in the address: {'; '.join(notices)}."
+        st.session_state["notice_place"].warning(plain(text), icon=":material/link_off:")
+
+
+def bound(name: str, value: Any, **also: Any) -> dict[str, Any]:
     """`key` and `on_change` of a widget that shows the view's field `name` and changes it.
 
-    `value` is what the widget must show now; `kept` turns what it shows into what the address carries.
+    `value` is what the widget must show now; `also` are other fields that change with it.
     """
     import streamlit as st
 
     key = f"view_{name}"
     if st.session_state.get(key) != value:
         st.session_state[key] = value
-    return {"key": key, "on_change": lambda: put(**{name: kept(st.session_state[key])})}
+    return {"key": key, "on_change": lambda: put(**{**also, name: st.session_state[key]})}

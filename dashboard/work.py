@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.jobs import Job, Runner, Work
 from dashboard.models import Shelf
+from dashboard.plain import plain
 
 PATIENCE = 0.35
 TICK = 0.5
@@ -66,7 +67,7 @@ def watch(id: int) -> None:
 def progress_bar(job: Job) -> None:
     """One active job: how far it is, and a button to stop it."""
     bar, button = st.columns([6, 1], vertical_alignment="center")
-    bar.progress(job.fraction, text=describe(job))
+    bar.progress(job.fraction, text=plain(describe(job)))
     if button.button("Cancel", key=f"cancel_{job.id}", disabled=job.stopping, width="stretch"):
         job.cancel()
 
@@ -86,8 +87,8 @@ def describe(job: Job) -> str:
 def ended(job: Job, *, again: bool = True) -> None:
     """Why there is no result, and a way to try again."""
     if job.state == "cancelled":
-        st.info(f"{job.label}: cancelled.")
+        st.info(plain(f"{job.label}: cancelled."))
     else:
-        st.error(job.error or f"{job.label} failed.")
+        st.error(plain(job.error or f"{job.label} failed."))
     if again:
         st.button("Try again", key=f"again_{job.id}", on_click=runner().forget, args=(job,))

@@ -8,6 +8,7 @@ import streamlit as st
 
 from circuits.graph import Graph
 from circuits.store import Run
+from circuits.tasks import tasks
 from dashboard import page, runs, state, survey, work
 from dashboard.components.attention import attention
 from dashboard.components.circuit_graph import circuit_graph
@@ -16,6 +17,7 @@ from dashboard.figures.attention import attention_payload
 from dashboard.figures.graph import Edge, graph_payload
 from dashboard.figures.nodes import Place, head_name, place, split_port
 from dashboard.page import Page
+from dashboard.plain import plain
 from dashboard.state import View
 from lens.nearest import unknown
 
@@ -41,16 +43,16 @@ def show() -> None:
     name = view.run or next(iter(known))
     heading, middle, chooser = st.columns([4, 4, 4], vertical_alignment="bottom", gap="medium")
     with chooser:
-        st.selectbox("Run", list(known), **state.bound("run", name))
+        st.selectbox("Run", list(known), **state.bound("run", name, node=None, query=None, example=None))
     try:
         run = runs.open_run(name)
     except (ValueError, OSError) as error:
         heading.title("Circuit")
-        st.error(str(error))
+        st.error(plain(str(error)))
         page.next_step("start", "Discover another circuit", view, run=None)
         return
     with heading:
-        st.title(f"{run.info['task']} in {run.info['model']['name']}")
+        st.title(plain(f"{task_title(run)} in {run.info['model']['name']}"))
     view = check(view, run)
     edges = run.circuit.edges()
     shown = min(view.edges or FIRST_SHOWN, len(edges))
@@ -65,6 +67,12 @@ def show() -> None:
         "heads", "See all heads on this prompt", view,
         model=runs.model_name(run.info), run=name, prompt=text, query=None,
     )  # fmt: skip
+
+
+def task_title(run: Run) -> str:
+    """What people call the run's task; its name where this program does not know it."""
+    name = str(run.info["task"])
+    return tasks()[name].title if name in tasks() else name
 
 
 def check(view: View, run: Run) -> View:
@@ -97,9 +105,11 @@ def summary(run: Run) -> None:
             )
         )
     for column, (label, value, text) in zip(st.columns(len(cells)), cells, strict=True):
-        column.metric(label, value, help=text)
+        column.metric(plain(label), value, help=text)
     if found.get("warning"):
-        st.warning(found["warning"][:1].upper() + found["warning"][1:] + ".", icon=":material/warning:")
+        st.warning(
+            plain(found["warning"][:1].upper() + found["warning"][1:] + "."), icon=":material/warning:"
+        )
 
 
 def _share(value: float | None) -> str:
@@ -157,7 +167,7 @@ def attention_of(view: View, run: Run, node: Place) -> None:
     number = min(view.example or 0, len(run.pairs) - 1)
     which.selectbox(
         "Example", range(len(run.pairs)), format_func=lambda i: f"{i}: {texts[i]}",
-        **state.bound("example", number),
+        **state.bound("example", number, query=None),
     )  # fmt: skip
     prompt = side.segmented_control(
         "Prompt", ["clean", "corrupt"], default="clean", key="side", required=True
@@ -176,7 +186,7 @@ def attention_of(view: View, run: Run, node: Place) -> None:
     if model is None:
         return
     if model.revision != run.info["model"]["revision"]:
-        st.warning(f"{model_name} on this machine is not the revision that the run was made with.")
+        st.warning(plain(f"{model_name} here is not of the revision that the run was made with."))
     tokens = run.pairs.clean if prompt == "clean" else run.pairs.corrupt
     ids = tokens[number][run.pairs.mask[number]].tolist()
     layer = node.layer or 0
@@ -260,7 +270,7 @@ def evidence(run: Run) -> None:
         st.plotly_chart(charts.head_heatmap(np.array(values)), config={"displayModeBar": False})
     with origin:
         st.json(dict(run.info), expanded=2)
-        st.caption(f"Saved in {run.path}")
+        st.caption(plain(f"Saved in {run.path}"))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
 from dashboard.figures.montage import gallery_payload
 from dashboard.figures.nodes import head_name, place
 from dashboard.page import Page
+from dashboard.plain import plain
 from dashboard.state import View
 from dashboard.survey import Survey
 
@@ -39,7 +40,7 @@ def show() -> None:
     try:
         ids = survey.prompt_ids(model, prompt)
     except ValueError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     found = surveyed(model, name, ids)
     if found is not None:

@@ -14,6 +14,7 @@ from circuits.tasks import tasks
 from dashboard import choices, discovery, options, page, runs, state, work
 from dashboard.jobs import Job
 from dashboard.page import Page
+from dashboard.plain import plain
 from dashboard.state import View
 from lens.nearest import unknown
 
@@ -50,7 +51,7 @@ def form(view: View) -> str:
     model = choices.model_box(view, new=True)
     status = choices.known_models().get(model)
     if status == "not fetched":
-        st.caption(f"{model} is not on this machine yet: it is fetched from the package index first.")
+        st.caption(f"{plain(model)} is not on this machine yet: it is fetched from the package index first.")
     first = view.task or choices.usual_task(model)
     name = st.selectbox(
         "Task", list(known), format_func=lambda key: known[key].title, **state.bound("task", first)
@@ -74,7 +75,7 @@ def form(view: View) -> str:
         try:
             discovery.start(work.runner(), work.shelf(), model, settings, options.given().runs)
         except ValueError as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
         else:
             st.rerun()
     return model
@@ -110,7 +111,7 @@ def queue() -> None:
     if active:
         follow()
     elif (job := discoveries()[0]).state == "done":
-        st.success(f"{job.label}: done in {job.seconds:.0f} s.")
+        st.success(plain(f"{job.label}: done in {job.seconds:.0f} s."))
         page.link("circuit", "Open its circuit", View(run=job.result.run), icon=":material/hub:")
     else:
         work.ended(job, again=False)
@@ -131,7 +132,10 @@ def saved(view: View) -> None:
     st.subheader("Saved runs")
     root, found = options.given().runs, runs.listed()
     if not found:
-        st.info(f"No runs in {str(root)!r} yet. Choose a task and press Discover.", icon=":material/info:")
+        st.info(
+            f"No runs in {plain(repr(str(root)))} yet. Choose a task and press Discover.",
+            icon=":material/info:",
+        )
         return
     for run in found[:SHOWN]:
         with st.container(border=True, gap="small"):
@@ -153,12 +157,12 @@ def one(run: Listed) -> None:
     page.link("circuit", title, View(run=run.path.name), icon=":material/hub:")
     kept = best.get("faithfulness")
     facts = [
-        f"{best.get('n_edges', '?')} edges"
+        f"{best.get('n_edges', 0):,} edges"
         + (f" do {kept:.0%} of the model's job" if kept is not None else ""),
         f"{info['examples']} examples",
         _when(str(info.get("created", ""))),
     ]
-    st.caption(" · ".join(filter(None, facts)))
+    st.caption(plain(" · ".join(filter(None, facts))))
 
 
 def _when(created: str) -> str:

@@ -299,3 +299,4 @@ def test_pictures_of_a_language_model(smollm2, tmp_path, visit, pictures):
                 file = pictures / (f"{name}.png" if theme == "light" else f"{name}-dark.png")
                 page.screenshot(path=file)
                 assert file.stat().st_size > 20_000
+                page.context.close()

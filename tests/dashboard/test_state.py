@@ -15,6 +15,10 @@ def test_an_address_and_a_view_are_two_forms_of_one_thing():
     assert "node" not in view.params(node=None)
 
 
+def test_an_empty_prompt_is_left_to_the_page():
+    assert read({"prompt": " "}) == (View(prompt=" "), {})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

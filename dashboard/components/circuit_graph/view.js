@@ -61,7 +61,9 @@ const build = (svg, data, width) => {
     }, scene);
     shapeOf(node, g);
     const wide = node.kind === "embed" || node.kind === "logits";
-    make("text", { x: node.kind === "mlp" ? node.r + 5 : wide ? node.r + 15 : node.r + 3, y: 3.5 }, g).textContent = node.id;
+    const beside = node.kind === "mlp" ? node.r + 5 : wide ? node.r + 15 : node.r + 3;
+    const at = node.kind === "kv" ? { x: 0, y: node.r + 10, "text-anchor": "middle" } : { x: beside, y: 3.5 };
+    make("text", at, g).textContent = node.id;
     return { node, g, px: x(node.x), py: node.y };
   });
   return { scene, nodes, edges };

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lens import arguments, text
 from lens.block import Block
@@ -75,7 +76,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: a weight is missing, unknown, or of another shape.
         """
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             model = cls(cfg, tokenizer, revision=revision, origin=origin)
         state = {name: t.to(device=device, dtype=dtype) for name, t in state.items()}
         if cfg.tied:
@@ -310,3 +311,16 @@ class Transformer(nn.Module):
 
 def _zeros_or(bias: Tensor | None, like: Tensor) -> Tensor:
     return like.new_zeros(like.shape[-1]) if bias is None else bias
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Modules made in this context leave their parameters as allocated, because weights follow.
+
+    Initialising an embedding on the `meta` device imports torch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)

@@ -165,7 +165,7 @@ def positions_off_by_one(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
 
 
 @bug("qwen2", "full")
-def key_bias_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+def value_bias_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, {n: x * (not n.endswith("attn.v.bias")) for n, x in state.items()}
 
 

@@ -143,7 +143,8 @@ def patch(
         _print_json(
             {
                 "model": loaded.name, "revision": loaded.revision, "task": found.name, "site": site,
-                "metric": name, "examples": examples, "seed": seed, "axes": patched.axes, "effect": patched.effect.tolist(),
+                "metric": name, "examples": examples, "seed": seed, "axes": patched.axes,
+                "effect": patched.effect.tolist(),
                 "metric_model": check.mean, "metric_corrupt": float(patched.corrupt.mean()),
                 "accuracy": check.accuracy, "warning": check.warning, "tokens": tokens,
             }

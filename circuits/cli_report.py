@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -83,15 +84,13 @@ def head_table(heads: Sequence[Sequence[Any]]) -> Table:
 def task_report(task: Task) -> RenderableType:
     """What a task is and how its prompts can be corrupted."""
     default = next(iter(task.corruptions))
-    lines = [
-        f"    {name}{' (default)' if name == default else ''}: {what}"
-        for name, what in task.corruptions.items()
+    ways = [
+        f"{name}{' (default)' if name == default else ''}: {what}" for name, what in task.corruptions.items()
     ]
     return Group(
-        Text(task.name, style="bold"),
-        Text(f"  {task.about} {task.source}."),
-        Text(f"  measured by {task.metric}; corrupted by"),
-        *(Text(line) for line in lines),
+        Text(f"{task.name}: {task.title}, measured by {task.metric}", style="bold"),
+        *(Padding(Text(line), (0, 0, 0, 2)) for line in (f"{task.about} {task.source}", "corrupted:")),
+        *(Padding(Text(way), (0, 0, 0, 4)) for way in ways),
     )
 
 

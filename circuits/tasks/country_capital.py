@@ -45,7 +45,7 @@ TASK = Task(
     name="country_capital",
     title="Country and capital",
     about="A country is named: the model must recall its capital.",
-    source="after the factual recall of Meng et al. 2022, arXiv 2202.05262",
+    source="Meng et al. 2022, arXiv 2202.05262",
     corruptions={"country": "the country becomes another one, whose capital is the wrong answer"},
     build=build,
 )

@@ -1,0 +1,317 @@
+"""The command line `circuits`, and the discovery line below it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import circuits
+from circuits.circuit import Circuit
+from circuits.cli import app, run_name
+from circuits.discover import Plan, Settings, discover
+from circuits.graph import Graph
+from circuits.store import Run
+from lens.cli_errors import run as run_app
+from lens.load import save
+from lens.model import Transformer
+from lens.progress import Cancelled
+
+
+@pytest.fixture(scope="module")
+def folder(words: Transformer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model in a folder."""
+    return str(save(words, tmp_path_factory.mktemp("models") / "tiny"))
+
+
+def call(*arguments: object) -> int:
+    return run_app(app, [str(a) for a in arguments], name="circuits")
+
+
+# ---- the line
+
+
+def test_discover_against_its_parts(words: Transformer) -> None:
+    run = discover(words, task="induction", examples=6, edges=30, seed=2, random_sets=3)
+    pairs = circuits.load_task("induction").pairs(words, 6, seed=2)
+    assert run.pairs.digest == pairs.digest
+    scores = circuits.attribute(words, pairs, "eap-ig")
+    torch.testing.assert_close(run.scores.values, scores.values)
+    assert run.circuit.edges() == run.scores.top(30).edges()
+
+    rows = run.summary["circuits"]
+    assert [row["n_edges"] for row in rows] == [6, 30]
+    for row in rows:
+        evaluation = circuits.evaluate(words, pairs, run.scores.top(row["n_edges"]))
+        assert row["metric"] == pytest.approx(evaluation.metric, abs=1e-5)
+        assert row["faithfulness"] == pytest.approx(evaluation.faithfulness, abs=1e-3)
+        graph = Graph.of(words.cfg)
+        sets = [
+            circuits.evaluate(words, pairs, Circuit.random(graph, row["n_edges"], 2 + i)) for i in range(3)
+        ]
+        each = [e.faithfulness for e in sets]
+        assert row["random"]["each"] == pytest.approx(each, abs=1e-3)
+        assert row["random"]["faithfulness"] == pytest.approx(sum(each) / 3, abs=1e-3)
+        assert run.summary["metric_model"] == pytest.approx(evaluation.metric_model, abs=1e-5)
+        assert run.summary["metric_corrupt"] == pytest.approx(evaluation.metric_corrupt, abs=1e-5)
+        share = (evaluation.clean > 0).float().mean()
+        assert run.summary["accuracy"] == pytest.approx(float(share))
+    assert run.summary["heads"][0][0] == run.scores.top_heads(1)[0][0]
+    json.dumps([dict(run.summary), dict(run.info)], allow_nan=False)
+
+
+def test_defaults_follow_the_size_of_the_model(words: Transformer) -> None:
+    graph = Graph.of(words.cfg)
+    run = discover(words, Settings(task="induction", examples=2), random_sets=0)
+    assert run.circuit.n_edges == math.ceil(graph.n_edges / 10)
+    assert run.summary["circuits"][0]["random"] == {
+        "sets": 0, "metric": None, "faithfulness": None, "each": [],
+    }  # fmt: skip
+    plan = Plan.of(
+        words, Settings(task="greater-than", edges=graph.n_edges, budgets=[1, 7, graph.n_edges])
+    )
+    assert plan.budgets == [1, 7, graph.n_edges]
+    assert plan.metric == "prob_diff"
+
+
+def test_the_whole_graph_is_the_model(words: Transformer) -> None:
+    n = Graph.of(words.cfg).n_edges
+    rows = discover(words, task="induction", examples=3, edges=n, random_sets=0).summary["circuits"]
+    assert rows[-1]["faithfulness"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_cancelled(words: Transformer, tmp_path: Path) -> None:
+    for phase in ("make pairs", "run the model", "score edges (eap)", "evaluate circuits"):
+
+        def stop(done: int, total: int, label: str, phase: str = phase) -> None:
+            if label == phase:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            discover(words, task="induction", method="eap", examples=2, out=tmp_path / "run", progress=stop)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_out_is_checked_before_the_work(words: Transformer, tmp_path: Path) -> None:
+    def never(done: int, total: int, label: str) -> None:
+        raise AssertionError("work began")
+
+    with pytest.raises(ValueError, match="already exists"):
+        discover(words, task="induction", out=tmp_path, progress=never)
+
+
+# ---- the commands
+
+
+def test_discover_and_show(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "my run"
+    arguments = ("discover", "induction", "--model", folder, "--examples", 4, "--edges", 20, "--seed", 3)
+    assert call(*arguments, "--out", out) == 0
+    shown = capsys.readouterr()
+    assert shown.out.endswith(f"run: {out}\n")
+    for text in ("induction on tiny", "eap-ig, 5 steps, logit_diff, 4 examples, seed 3", "faithfulness",
+                 "random edges (mean of 5)", "a0.h"):  # fmt: skip
+        assert text in shown.out
+    for phase in ("make pairs", "run the model", "score edges (eap-ig)", "evaluate circuits"):
+        assert phase in shown.err
+
+    assert call("show", out) == 0
+    assert capsys.readouterr().out == shown.out
+    assert call("show", out, "--json") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    values = json.loads(printed.out)
+    run = Run.load(out)
+    assert values == {"path": str(out), "run": run.info, "summary": run.summary}
+
+    assert (
+        call(*arguments, "--out", out, "--overwrite", "--json", "--method", "eap", "--metric", "log-prob")
+        == 0
+    )
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert json.loads(printed.out)["run"]["method"] == "eap"
+    assert json.loads(printed.out)["run"]["metric"] == "log_prob"
+
+
+def test_discover_without_out(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("discover", "induction", "--model", folder, "--examples", 2, "--random-sets", 0) == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    assert made.name.startswith("induction-tiny-eap-ig-20")
+    assert capsys.readouterr().out.endswith(f"run: runs/{made.name}\n")
+    assert "random" not in capsys.readouterr().out
+
+
+def test_run_names_are_plain() -> None:
+    assert run_name("ioi", "some org/a model", "eap").startswith("ioi-some-org-a-model-eap-")
+
+
+def test_patch(folder: str, words: Transformer, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = circuits.load_task("induction").pairs(words, 4, 0)
+    for site, axes in (("z", ["layer", "head"]), ("resid_pre", ["layer", "position"])):
+        arguments = ("patch", "induction", "--model", folder, "--site", site, "--examples", 4)
+        assert call(*arguments, "--json") == 0
+        values = json.loads(capsys.readouterr().out)
+        exact = circuits.patch(words, pairs, site)
+        assert values["axes"] == axes
+        torch.testing.assert_close(torch.tensor(values["effect"]), exact.effect)
+        assert values["metric_model"] == pytest.approx(float(exact.clean.mean()), abs=1e-5)
+        assert call(*arguments) == 0
+        text = capsys.readouterr().out
+        assert ("1. a" in text) == (site == "z")
+        assert "logit_diff is" in text
+    assert call("patch", "induction", "--model", folder, "--by-position", "--examples", 2, "--top", 3) == 0
+    assert "1. layer " in capsys.readouterr().out
+
+
+def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("tasks", "--json") == 0
+    names = [task["name"] for task in json.loads(capsys.readouterr().out)]
+    assert "ioi" in names
+    assert call("tasks") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["discover", "io"], "'io' is not a known task; did you mean 'ioi'"),
+        (["discover", "induction", "--method", "eap-ih"], "'eap-ih' is not a known method; did you mean 'eap-ig'"),
+        (["discover", "induction", "--metric", "logits"], "'logits' is not a known metric; did you mean 'logit_d"),
+        (["discover", "induction", "--corruption", "zero"], "'zero' is not a corruption of induction"),
+        (["discover", "induction", "--examples", "0"], "examples is 0; it must be at least 1"),
+        (["discover", "induction", "--steps", "0"], "steps is 0; it must be at least 1"),
+        (["discover", "induction", "--edges", "-3"], "edges is -3; it must be at least 1"),
+        (["discover", "induction", "--random-sets", "-1"], "random_sets is -1"),
+        (["discover", "induction", "--max-memory", "much"], "max_memory is 'much'"),
+        (["discover", "induction", "--model", "FOLDER", "--edges", "100000"], "100000 edges were asked for; this"),
+        (["discover", "ioi", "--model", "FOLDER"], "ioi needs 5 names that are single tokens"),
+        (["discover", "induction", "--model", "smollm3"], "'smollm3' is not a known model; did you mean 'smollm2'"),
+        (["discover", "induction", "--model", "./nowhere"], "nowhere"),
+        (["discover", "induction", "--model", "FOLDER", "--device", "tpu"], "'tpu' is not a known device"),
+        (["discover", "induction", "--model", "FOLDER", "--dtype", "f8"], "'f8' is not a known dtype"),
+        (["discover", "induction", "--out", "FOLDER"], "already exists"),
+        (["discover", "induction", "--out", "FOLDER", "--overwrite"], "is not a run folder"),
+        (["discover", "induction", "--out", "/dev/null/run"], "cannot write to '/dev/null/run'"),
+        (["discover"], "Missing argument 'TASK'"),
+        (["discover", "induction", "--exampels", "3"], "No such option"),
+        (["patch", "induction", "--site", "resid"], "'resid' is not a known site to patch; did you mean 'resid_p"),
+        (["patch", "induction", "--model", "FOLDER", "--site", "mlp_out"], "'mlp_out' is not a known site to patch"),
+        (["patch", "inductoin"], "'inductoin' is not a known task; did you mean 'induction'"),
+        (["show", "FOLDER"], "is not a run folder: it has no run.json"),
+        (["show", "nowhere"], "is not a run folder: it is not there"),
+        (["shwo", "FOLDER"], "No such command 'shwo'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    message: str,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [folder if a == "FOLDER" else a for a in arguments]
+    assert (
+        call(
+            *arguments, *(["--json"] if arguments[0] in ("discover", "patch") and len(arguments) > 1 else [])
+        )
+        == 2
+    )
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("circuits: ")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_checked_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(sys.modules["lens.load"], "load", never)
+    for arguments in (
+        ["ioj"],
+        ["ioi", "--method", "x"],
+        ["ioi", "--metric", "x"],
+        ["ioi", "--out", tmp_path],
+    ):
+        assert call("discover", *arguments) == 2
+    assert call("patch", "ioi", "--site", "x") == 2
+
+
+def test_interrupted(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["circuits.discover"], "evaluate_many", interrupted)
+    assert call("discover", "induction", "--model", folder, "--out", tmp_path / "run") == 130
+    assert capsys.readouterr().err.strip().endswith("circuits: cancelled")
+    assert list(tmp_path.iterdir()) == []
+
+
+def limit_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+def test_a_disk_that_fills_up_loses_nothing(folder: str, tmp_path: Path) -> None:
+    """Files may grow to 1,000 bytes only: writing fails midway, and what was found is still printed."""
+    command = [sys.executable, "-m", "circuits", "discover", "induction", "--model", folder, "--examples", "2",
+               "--random-sets", "1", "--out", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=limit_files, cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("circuits: File too large")
+    assert "faithfulness" in done.stdout
+    assert "run: " not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exports_are_functions_whatever_was_imported_first() -> None:
+    code = (
+        "import circuits.patch, circuits.evaluate, circuits.attribute, circuits.discover\n"
+        "import circuits\n"
+        "assert all(callable(getattr(circuits, name)) for name in circuits.__all__ if name != 'METRICS')\n"
+        "from circuits import patch\n"
+        "from circuits.patch import SITES\n"
+        "assert patch is circuits.patch and patch.__name__ == 'patch' and SITES\n"
+        "import circuits.store, sys\n"
+        "assert sys.modules['circuits.patch'].patch is patch\n"
+        "try: circuits.nothing\n"
+        "except AttributeError as error: assert 'nothing' in str(error)\n"
+        "else: raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_importing_circuits_is_light() -> None:
+    code = "import sys, circuits; print(*[m for m in ('torch', 'networkx', 'rich', 'typer') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == []

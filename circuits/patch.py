@@ -182,7 +182,7 @@ class Sweep:
                 if bool(moved.any()):
                     yield Join(layer, stage, (layer, *position), self._mover(layer, skip, moved))
 
-    def _mover(self, layer: int, skip: int, moved: Tensor):  # noqa: ANN202
+    def _mover(self, layer: int, skip: int, moved: Tensor):
         """The clean stream with `moved` added: at the first position climbed, or at all."""
         n = len(self.suffix)
 
@@ -216,7 +216,7 @@ class Sweep:
         before = block.attn.o(self.seen[block.attn.hook_z][:n, skip:stop].flatten(2))
         return block.ln1_post(before + moves) - block.ln1_post(before)
 
-    def _stage(self, layer: int):  # noqa: ANN202
+    def _stage(self, layer: int):
         if self.site == "resid_pre":
             return "pre"
         before_mlp = self.site in ("z", "attn_out", "resid_mid") and not self.model.block(layer).one_sum

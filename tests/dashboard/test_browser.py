@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -33,7 +35,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-PATIENCE = 120_000  # milliseconds; machines are sometimes busy
+PATIENCE = 60_000  # milliseconds; machines are sometimes busy
 
 # Streamlit looks for its base path below the page's own first, where there is none.
 OWN_SEARCH = re.compile(r"/(heads|circuit)/_stcore/(health|host-config)$")
@@ -99,15 +101,18 @@ def serve(runs: Path, log: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(saved_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A dashboard with one saved run, whose folder has spaces in its name."""
     folder = tmp_path_factory.mktemp("a served dashboard")
+    shutil.copytree(saved_runs, folder / "runs")
     yield from serve(folder / "runs", folder / "server.log")
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield opened
@@ -161,7 +166,7 @@ def test_a_walk_from_start_over_heads_to_the_circuit(server, visit):
 
     page = visit(f"{server.url}/?model={MODEL}&task=induction").page
     expect(page.get_by_role("heading", name="Find a circuit")).to_be_visible()
-    expect(page.get_by_text("No runs in")).to_be_visible()
+    expect(page.get_by_role("link", name=f"induction · {MODEL} · eap")).to_be_visible()
     page.get_by_role("link", name=f"Look at the heads of {MODEL}").click()
 
     # Heads: another head in the gallery, another query in its picture
@@ -189,6 +194,7 @@ def test_a_walk_from_start_over_heads_to_the_circuit(server, visit):
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="a0.h3")).to_be_visible()
+    idle(page)
 
     # Start again, with the state carried along: discover, then open what was found
     page.get_by_role("link", name="Find the circuit that uses these heads").click()
@@ -240,7 +246,8 @@ def test_zoom_and_fit(server, visit):
 def test_a_wrong_address_is_said_and_cleaned(server, visit):
     from playwright.sync_api import expect
 
-    page = visit(f"{server.url}/circuit?node=<img src=x onerror=alert(1)>&edges=7").page
+    picture = "![x](https://example.com/x.png) <img src=https://example.com/y.png onerror=alert(1)>"
+    page = visit(f"{server.url}/circuit?edges=7&node={quote(picture)}&model={quote(picture)}").page
     expect(page.get_by_text("Ignored in the address")).to_be_visible()
     page.wait_for_function("() => !location.search.includes('node') && location.search.includes('edges=7')")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             read_info(given.run)
         except ValueError as error:
             parser.exit(2, f"dashboard: {error}\n")
+    if not free(given.port):
+        parser.exit(2, f"dashboard: port {given.port} is in use; name another with --port\n")
     print(f"dashboard: http://127.0.0.1:{given.port} (Ctrl-C stops it)", flush=True)
     os.execv(sys.executable, command(given.port, passed))
+
+
+def free(port: int) -> bool:
+    """Whether nobody listens on this port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((SETTINGS["server.address"], port))
+        except OSError:
+            return False
+    return True
 
 
 def command(port: int, passed: Sequence[str] = ()) -> list[str]:

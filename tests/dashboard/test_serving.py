@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from pathlib import Path
 
@@ -59,6 +60,17 @@ def test_bad_arguments_end_with_code_2_and_one_line(arguments, message, capsys):
     assert ended.value.code == 2
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_port_in_use_is_said(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            serving.main(["--port", str(port)])
+    assert ended.value.code == 2
+    assert f"port {port} is in use" in capsys.readouterr().err
 
 
 def test_options_come_from_the_command_line_then_the_environment():

@@ -15,7 +15,7 @@ ICON = Path(__file__).parent / "icon.png"  # a file: icons by name would be fetc
 
 STYLE = """<style>
 .stMainBlockContainer { padding: 3.9rem 2.6rem 2.5rem; }
-.stMainBlockContainer h1 { font-size: 1.7rem; padding: 0 0 0.2rem; }
+.stMainBlockContainer h1 { font-size: 1.5rem; padding: 0 0 0.2rem; }
 .stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.2rem 0; }
 .stMainBlockContainer [data-testid="stMetricValue"] { font-size: 1.3rem; }
 .stMainBlockContainer .stPageLink p { font-weight: 600; }

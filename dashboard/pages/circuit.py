@@ -41,7 +41,7 @@ def show() -> None:
         page.next_step("start", "Discover a circuit", view)
         return
     name = view.run or next(iter(known))
-    heading, middle, chooser = st.columns([4, 4, 4], vertical_alignment="bottom", gap="medium")
+    heading, middle, chooser = st.columns([5, 3, 4], vertical_alignment="bottom", gap="medium")
     with chooser:
         st.selectbox("Run", list(known), **state.bound("run", name, node=None, query=None, example=None))
     try:
@@ -132,18 +132,30 @@ def graph_and_node(view: View, run: Run, name: str, edges: list[Edge]) -> None:
         )
     with right:
         if view.node is None:
-            overview(run)
+            overview(run, name)
         else:
             node_panel(view, run, name, edges)
 
 
-def overview(run: Run) -> None:
+def overview(run: Run, name: str) -> None:
     """The strongest heads and MLPs. The embedding is left out: everything passes through it."""
     st.subheader("Strongest heads and MLPs")
     st.caption("Estimated change of the metric when a node's output is given its corrupt value.")
     nodes = {node: effect for node, effect in run.scores.nodes().items() if node != "embed"}
-    st.plotly_chart(charts.node_bars(nodes, top=TOP_NODES), config={"displayModeBar": False})
-    st.caption("Click a node of the graph to see its attention and its edges.")
+
+    def pick() -> None:
+        points = st.session_state["bars"]["selection"]["points"]
+        if points:
+            state.put(run=name, node=points[0]["y"], query=None)
+
+    st.plotly_chart(
+        charts.node_bars(nodes, top=TOP_NODES),
+        key="bars",
+        on_select=pick,
+        selection_mode="points",
+        config={"displayModeBar": False},
+    )
+    st.caption("Click a bar, or a node of the graph, to see its attention and its edges.")
 
 
 def node_panel(view: View, run: Run, name: str, edges: list[Edge]) -> None:

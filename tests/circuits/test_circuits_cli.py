@@ -75,9 +75,7 @@ def test_defaults_follow_the_size_of_the_model(words: Transformer) -> None:
     assert run.summary["circuits"][0]["random"] == {
         "sets": 0, "metric": None, "faithfulness": None, "each": [],
     }  # fmt: skip
-    plan = Plan.of(
-        words, Settings(task="greater-than", edges=graph.n_edges, budgets=[1, 7, graph.n_edges])
-    )
+    plan = Plan.of(words, Settings(task="greater-than", edges=graph.n_edges, budgets=[1, 7, graph.n_edges]))
     assert plan.budgets == [1, 7, graph.n_edges]
     assert plan.metric == "prob_diff"
 

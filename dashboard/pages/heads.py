@@ -43,14 +43,17 @@ def show() -> None:
         st.error(plain(str(error)))
         return
     found = surveyed(model, name, ids)
-    if found is not None:
-        view, at = chosen_head(view, model, found)
-        gallery_and_head(view, model, name, ids, found, at)
-        table(model, name, found, at)
+    if found is None:
+        page.next_step("start", f"Find a circuit in {name}", view, model=name)
+        return
+    view, at = chosen_head(view, model, found)
+    gallery_and_head(view, model, name, ids, found, at)
+    table(model, name, found, at)
+    head = head_name(*at)
     if view.run:
-        page.next_step("circuit", f"See {view.node or 'the circuit'} in the graph of {view.run}", view)
+        page.next_step("circuit", f"See {head} in the circuit of {view.run}", view, node=head)
     else:
-        page.next_step("start", f"Find the circuit that uses these heads of {name}", view, model=name)
+        page.next_step("start", f"Find a circuit that uses {head} of {name}", view, model=name, node=head)
 
 
 def surveyed(model: Any, name: str, ids: list[int]) -> Survey | None:
@@ -124,7 +127,7 @@ def one_head(view: View, model: Any, name: str, ids: list[int], at: tuple[int, i
 
 
 def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
-    """Every head with its four scores; a click on a column sorts, a click on a row selects the head."""
+    """Every head with its scores, best induction heads first; columns sort, a row selects its head."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     left.subheader("What kind of head?", divider=False)
     with right:
@@ -137,26 +140,28 @@ def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
         if repeats is None:
             return
         scores = repeats.scores
-    layers, heads = scores.shape[:2]
-    names = [head_name(l, h) for l in range(layers) for h in range(heads)]
-    frame = pd.DataFrame(scores.reshape(-1, len(KINDS)), columns=[kind.title for kind in KINDS])
-    frame.insert(0, "head", names)
     if np.isnan(scores[..., 2]).all():
         st.caption("This prompt repeats no token, so it says nothing about duplicates and induction.")
+    layers, heads = scores.shape[:2]
+    frame = pd.DataFrame(scores.reshape(-1, len(KINDS)), columns=[kind.title for kind in KINDS])
+    frame.insert(0, "head", [head_name(l, h) for l in range(layers) for h in range(heads)])
+    frame = frame.sort_values([KINDS[2].title, KINDS[0].title], ascending=False, ignore_index=True)
+    rows = {head: row for row, head in enumerate(frame["head"])}
+    key = table_key(rows, head_name(*at))
 
     def pick() -> None:
-        rows = st.session_state["table"]["selection"]["rows"]
-        if rows:
-            state.put(node=names[rows[0]], query=None)
+        chosen = st.session_state[key]["selection"]["rows"]
+        if chosen:
+            state.put(node=frame["head"][chosen[0]], query=None)
 
     st.dataframe(
         frame,
-        key="table",
+        key=key,
         hide_index=True,
         height=388,
         on_select=pick,
         selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [at[0] * heads + at[1]]}},
+        selection_default={"selection": {"rows": [rows[head_name(*at)]]}},
         column_config={
             "head": st.column_config.TextColumn("head", pinned=True),
             **{
@@ -167,6 +172,21 @@ def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
             },
         },
     )
+
+
+def table_key(rows: dict[str, int], selected: str) -> str:
+    """The table's identity: a new one where its rows change, or where a head was selected elsewhere.
+
+    A table keeps its own selection as long as it is the same table, and would go on showing that one.
+    """
+    drawn = st.session_state.get("table", ("", 0))
+    order = " ".join(rows)
+    known = st.session_state.get(f"table_{drawn[1]}")
+    chosen = known["selection"]["rows"] if known else []
+    if drawn[0] != order or (chosen and chosen != [rows[selected]]):
+        drawn = (order, drawn[1] + 1)
+        st.session_state["table"] = drawn
+    return f"table_{drawn[1]}"
 
 
 if __name__ == "__main__":

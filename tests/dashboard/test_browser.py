@@ -197,7 +197,7 @@ def test_a_walk_from_start_over_heads_to_the_circuit(server, visit):
     idle(page)
 
     # Start again, with the state carried along: discover, then open what was found
-    page.get_by_role("link", name="Find the circuit that uses these heads").click()
+    page.get_by_role("link", name="Find a circuit that uses a0.h3").click()
     expect(page.get_by_role("heading", name="Find a circuit")).to_be_visible()
     page.wait_for_url("**node=a0.h3**")
     page.get_by_role("button", name="Discover").click()

@@ -7,7 +7,7 @@ The score of the edge s → r is (corrupt − clean output of s) · (gradient of
 3. The clean prompt is run with its embeddings moved a fraction α of the way to the corrupt ones, for each
    integration point, several points stacked in one batch; one backward pass gives the gradients at the
    projections' outputs, from which those at every receiver's input, R, are rebuilt (`receivers`).
-4. All scores are one matrix product, D Rᵀ, of which only the senders before each layer are computed.
+4. All scores are one matrix product per pair, D Rᵀ, of which only the senders before each layer are computed.
 
 With α = 0 alone this is EAP; with points and weights that integrate over [0, 1] it is EAP-IG. Then the scores
 of all edges out of the embedding sum to the change of the metric from clean to corrupt (completeness of
@@ -68,6 +68,7 @@ class Request:
         width = max(width, 1)
         graph_row = memory.graph_row(self.model.cfg, width)
         difference_row = memory.difference_row(self.model.cfg, self.graph.n_senders, width)
+        difference_row += 4 * self.graph.valid.numel()
         pairs = min(len(self.pairs), memory.rows_within(self.max_memory, graph_row + difference_row))
         left = memory.parse(self.max_memory) - pairs * difference_row
         return pairs, max(1, min(len(self.points), left // (pairs * graph_row)))
@@ -85,6 +86,7 @@ def edge_scores(request: Request, method: str, steps: int) -> Scores:
     chunks = [r.points[i : i + stacked] for i in range(0, len(r.points), stacked)]
     n_batches = -(-len(r.pairs) // size)
     total, done = n_batches * (1 + len(chunks)), 0
+    values = strength = None
     parts: list[Tensor] = []
     missing = 0.0
     r.progress(0, total, method)
@@ -92,31 +94,35 @@ def edge_scores(request: Request, method: str, steps: int) -> Scores:
         difference, change = sender_differences(suffix, r.graph, metric)
         done += 1
         r.progress(done, total, method)
-        scores = difference.new_zeros(len(suffix), *r.graph.valid.shape) if r.per_example else None
-        summed = difference.new_zeros(r.graph.valid.shape)
+        scores = difference.new_zeros(len(suffix), *r.graph.valid.shape)
         for points in chunks:
-            _add_gradients(suffix, r.graph, metric, points, difference, summed if scores is None else scores)
+            _add_gradients(suffix, r.graph, metric, points, difference, scores)
             done += 1
             r.progress(done, total, method)
-        summed = summed if scores is None else scores.sum(0)
-        missing += float(summed[0].sum() - change.sum())
-        parts.append(summed if scores is None else scores)
-    values = (torch.cat(parts).sum(0) if r.per_example else torch.stack(parts).sum(0)) / len(r.pairs)
+        missing += float(scores[:, 0].sum() - change.sum())
+        values = scores.sum(0) if values is None else values + scores.sum(0)
+        strength = scores.abs().sum(0) if strength is None else strength + scores.abs().sum(0)
+        if r.per_example:
+            parts.append(scores.cpu())
+    assert values is not None
+    assert strength is not None
+    n = len(r.pairs)
     return Scores(
         graph=r.graph,
-        values=values.cpu(),
+        values=(values / n).cpu(),
+        strength=(strength / n).cpu(),
         method=method,
         metric=metric_name(r.metric),
         steps=steps,
-        per_example=torch.cat(parts).cpu() if r.per_example else None,
-        completeness_residual=abs(missing) / len(r.pairs),
+        per_example=torch.cat(parts) if r.per_example else None,
+        completeness_residual=abs(missing) / n,
     )
 
 
 @torch.no_grad()
 def sender_differences(
     suffix: Suffix, graph: Graph, metric: Metric
-) -> tuple[Float[Tensor, "s n t d"], Float[Tensor, " n"]]:
+) -> tuple[Float[Tensor, "n s t d"], Float[Tensor, " n"]]:
     """Corrupt minus clean output of every sender, and corrupt minus clean metric: one run of both prompts."""
     taps = Taps(senders.sites(suffix.model))
     logits = suffix.run(torch.cat([suffix.clean, suffix.corrupt]), taps)[:, 0]
@@ -132,15 +138,15 @@ def _add_gradients(
     graph: Graph,
     metric: Metric,
     points: Points,
-    difference: Float[Tensor, "s n t d"],
-    scores: Float[Tensor, "n s r"] | Float[Tensor, "s r"],
+    difference: Float[Tensor, "n s t d"],
+    scores: Float[Tensor, "n s r"],
 ) -> None:
-    """Add these integration points' share to `scores`, per pair if it has an axis for pairs."""
+    """Add these integration points' share to the `scores` of each pair."""
     model, n = suffix.model, len(suffix)
     streams = [model.block(layer).hook_resid_pre for layer in range(model.cfg.n_layers)]
     wanted = receivers.sites(model)
     weights = torch.tensor([w for _, w in points], device=difference.device, dtype=difference.dtype)
-    moved = torch.cat([a * difference[0] for a, _ in points])
+    moved = torch.cat([a * difference[:, 0] for a, _ in points])
     taps = Taps([*wanted, *streams], {streams[0]: lambda x: x + moved}, grad=True)
     with torch.enable_grad():
         logits = suffix.run(suffix.clean.repeat(len(points), 1), taps)[:, 0]
@@ -151,13 +157,12 @@ def _add_gradients(
     seen = {site: taps.seen[site].detach() for site in streams}
     taps.seen.clear()
 
+    flat = difference.flatten(2)  # [n, s, t*d]
+
     def add(columns: slice, reach: int, gradient: Float[Tensor, "cn t r d"]) -> None:
         """One group of receivers that read the same senders; step 4 of the algorithm."""
         g = gradient.unflatten(0, (-1, n)).sum(0)  # the weights are already in the gradient
-        if scores.ndim == 3:
-            scores[:, :reach, columns] += torch.einsum("sntd,ntrd->nsr", difference[:reach], g)
-        else:
-            scores[:reach, columns] += difference[:reach].flatten(1) @ g.permute(0, 1, 3, 2).flatten(0, 2)
+        scores[:, :reach, columns] += flat[:, :reach] @ g.transpose(1, 2).flatten(2).mT
 
     with torch.no_grad():
         for layer in range(model.cfg.n_layers):

@@ -29,7 +29,9 @@ def parse(max_memory: int | str) -> int:
     else:
         match = re.fullmatch(r"\s*([\d.]+)\s*([KMG]?I?B?)\s*", max_memory.upper())
         if match is None or match[2] not in UNITS or match[1].count(".") > 1:
-            raise ValueError(f"max_memory is {max_memory!r}; write it as '700MB', '1.5GB' or a number of bytes")
+            raise ValueError(
+                f"max_memory is {max_memory!r}; write it as '700MB', '1.5GB' or a number of bytes"
+            )
         amount = float(match[1]) * UNITS[match[2]]
     if amount <= 0:
         raise ValueError(f"max_memory is {max_memory!r}; it must be above zero")
@@ -50,7 +52,11 @@ def graph_row(cfg: ModelConfig, width: int, itemsize: int = 4) -> int:
 
 def difference_row(cfg: ModelConfig, n_senders: int, width: int, itemsize: int = 4) -> int:
     """Bytes of one pair's sender differences and of the activations they are made from."""
-    return itemsize * width * (cfg.d_model * n_senders + 2 * cfg.n_layers * (cfg.n_heads * cfg.d_head + cfg.d_model))
+    return (
+        itemsize
+        * width
+        * (cfg.d_model * n_senders + 2 * cfg.n_layers * (cfg.n_heads * cfg.d_head + cfg.d_model))
+    )
 
 
 def rows_within(max_memory: int | str, bytes_per_row: int) -> int:

@@ -28,6 +28,7 @@ class Scores:
     """Edge scores of one model on one set of pairs.
 
     `values`: float [s, r], the mean over the pairs, zero where there is no edge; in units of the metric.
+    `strength`: float [s, r], the mean over the pairs of the score's size; None where only `values` are known.
     `per_example`: float [n, s, r] where it was asked for. `completeness_residual`: the mean over the pairs of
     the scores out of `embed` less the change of the metric from clean to corrupt, which is what an exact
     integration would leave at zero; its absolute value.
@@ -38,6 +39,7 @@ class Scores:
     method: str
     metric: str
     steps: int = 1
+    strength: Tensor | None = None
     per_example: Tensor | None = None
     completeness_residual: float | None = None
 
@@ -45,6 +47,8 @@ class Scores:
         shape = (self.graph.n_senders, self.graph.n_receivers)
         if tuple(self.values.shape) != shape:
             raise ValueError(f"scores have shape {tuple(self.values.shape)}; this graph needs {shape}")
+        if self.strength is not None and tuple(self.strength.shape) != shape:
+            raise ValueError(f"strength has shape {tuple(self.strength.shape)}; this graph needs {shape}")
         if self.per_example is not None and tuple(self.per_example.shape[1:]) != shape:
             raise ValueError(f"per_example has shape {tuple(self.per_example.shape)}; not (n, *{shape})")
         bad = (~self.values.isfinite()).nonzero()
@@ -61,21 +65,29 @@ class Scores:
     def receivers(self) -> tuple[str, ...]:
         return self.graph.receivers
 
-    def top(self, n: int, by: str = "abs") -> Circuit:
+    def top(self, n: int, by: str = "strength") -> Circuit:
         """The `n` strongest edges.
 
-        `by` ranks edges by |score| ("abs"), by how much they support the behaviour ("support": most negative
+        `by` ranks edges by the mean over the pairs of |score| ("strength": an edge that supports the behaviour
+        in some pairs and opposes it in others is needed for both), by the size of the mean ("abs"), by how
+        much they support the behaviour ("support": most negative
         first) or by how much they oppose it ("oppose"). Equal scores keep the order of the graph.
 
         Raises:
             ValueError: `n` is more than there are edges, or `by` is unknown.
         """
         check_n_edges(self.graph, n)
-        ranks = {"abs": lambda v: v.abs(), "support": lambda v: -v, "oppose": lambda v: v}
+        v = self.values
+        ranks = {
+            "strength": v.abs() if self.strength is None else self.strength,
+            "abs": v.abs(),
+            "support": -v,
+            "oppose": v,
+        }
         if by not in ranks:
             raise ValueError(unknown("ranking", by, ranks))
         places = self.graph.valid.flatten().nonzero().flatten()
-        strength = ranks[by](self.values.flatten()[places])
+        strength = ranks[by].flatten()[places]
         chosen = places[torch.argsort(strength, descending=True, stable=True)[:n]]
         mask = torch.zeros(self.values.numel(), dtype=torch.bool)
         mask[chosen.cpu()] = True
@@ -116,6 +128,8 @@ class Scores:
 
         file = _file(path)
         tensors = {"values": self.values.cpu().contiguous()}
+        if self.strength is not None:
+            tensors["strength"] = self.strength.cpu().contiguous()
         if self.per_example is not None:
             tensors["per_example"] = self.per_example.cpu().contiguous()
         about = {
@@ -152,6 +166,7 @@ class Scores:
             return cls(
                 graph=Graph.from_dict(about.pop("graph")),
                 values=tensors["values"],
+                strength=tensors.get("strength"),
                 per_example=tensors.get("per_example"),
                 **about,
             )

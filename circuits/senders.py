@@ -67,24 +67,23 @@ def heads(
     return block.ln1_post.linear(shares, scale)
 
 
-def all_senders(
-    model: Transformer, graph: Graph, seen: Mapping[str, Tensor]
-) -> Float[Tensor, "s n t d"]:
+def all_senders(model: Transformer, graph: Graph, seen: Mapping[str, Tensor]) -> Float[Tensor, "n s t d"]:
     """Every sender's output in one run whose `sites` were read."""
     embed = seen[embed_site(model)]
-    out = embed.new_empty(graph.n_senders, *embed.shape)
-    out[0] = embed
+    out = embed.new_empty(len(embed), graph.n_senders, *embed.shape[1:])
+    out[:, 0] = embed
     for layer in range(model.cfg.n_layers):
         block = model.block(layer)
-        out[graph.head_senders(layer)] = heads(block, seen[block.attn.hook_z], _scale(block, seen))
+        shares = heads(block, seen[block.attn.hook_z], _scale(block, seen))
+        out[:, graph.head_senders(layer)] = shares.transpose(0, 1)
         if graph.mlp:
-            out[graph.mlp_sender(layer)] = seen[block.hook_mlp_out]
+            out[:, graph.mlp_sender(layer)] = seen[block.hook_mlp_out]
     return out
 
 
 def differences(
     model: Transformer, graph: Graph, clean: Mapping[str, Tensor], corrupt: Mapping[str, Tensor]
-) -> Float[Tensor, "s n t d"]:
+) -> Float[Tensor, "n s t d"]:
     """Corrupt minus clean output of every sender, from the reads of both runs.
 
     Without output norms senders are linear in z, so the differences are taken before W_O.

@@ -58,8 +58,25 @@ def test_per_example_scores_average_to_the_scores(make_tiny):
     scores = attribute(model, pairs, "eap-ig", per_example=True, max_memory=100_000)
     assert scores.per_example.shape == (n, *scores.values.shape)
     assert torch.allclose(scores.per_example.mean(0), scores.values, atol=1e-6)
+    assert torch.allclose(scores.per_example.abs().mean(0), scores.strength, atol=1e-6)
     one = attribute(model, pairs[2], "eap-ig")
     assert torch.allclose(scores.per_example[2], one.values, atol=1e-5)
+
+
+def test_edges_that_cancel_between_pairs_are_strong(make_tiny):
+    """The same pairs with right and wrong answers exchanged: every mean is zero, no strength is."""
+    model = make_tiny()
+    pairs = pairs_for(model)
+    both = Pairs(
+        pairs.clean.repeat(2, 1),
+        pairs.corrupt.repeat(2, 1),
+        torch.cat([pairs.answers, pairs.wrong]),
+        torch.cat([pairs.wrong, pairs.answers]),
+    )
+    alone, together = attribute(model, pairs), attribute(model, both)
+    assert together.values.abs().max() < 1e-5 < alone.values.abs().max()
+    assert torch.allclose(together.strength, alone.strength, atol=1e-5)
+    assert torch.equal(together.top(30).mask, alone.top(30).mask)
 
 
 def test_integrated_scores_out_of_the_embedding_add_up_to_the_change_of_the_metric(make_tiny):

@@ -4,8 +4,8 @@
 
 The model learns `induction_text.documents`. To foresee a repeated span it needs a head in layer 0 that tells
 each position what the word before it was, and heads in layer 1 that look for the place where that is the
-present word: an induction circuit (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). With learned
-positions one head of layer 0 does the first part alone; with rotary positions two shared it.
+present word: an induction circuit (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). Learned
+positions that start as `lens.train.waves` let one head of layer 0 do the first part alone.
 
 The card that is written beside the weights holds what was measured on fresh data, by `measure`.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.head_scores import head_scores
 from lens.model import Transformer
-from lens.shipped.induction_text import BOS, Spans, documents, repeated, words
+from lens.shipped.induction_text import BOS, Mixture, documents, repeated, words
 from lens.taps import Edits
 from lens.tokens import Tokenizer
 from lens.train import Recipe, fresh, train
@@ -35,12 +35,12 @@ NAME = "induction-2l"
 COMMAND = "python -m lens.shipped.induction_2l"
 N_CTX = 64
 PERIOD = 24  # of the repeated words that are measured on
-RECIPE = Recipe(steps=1500, batch_size=64, learning_rate=3e-3, warmup=100, seed=0)
-SPANS = Spans(rate=0.3, shortest=4, longest=20, even=0.5)
+RECIPE = Recipe(steps=1200, batch_size=64, learning_rate=3e-3, warmup=100, seed=0)
+MIXTURE = Mixture()
 MEASURING_SEED = 1_000_003
 CURVE_EVERY = 25  # steps that are averaged into one point of the card's loss curve
 DESCRIPTION = "two attention-only layers that copy from context: a previous-token head, induction heads"
-DATA = "sentences and evenly drawn words that repeat spans of themselves: lens/shipped/induction_text.py"
+DATA = "sentences that repeat spans of themselves, and refrains: lens/shipped/induction_text.py"
 
 
 def config() -> ModelConfig:
@@ -98,7 +98,7 @@ def measure(model: Transformer) -> dict[str, Any]:
     """What the card says of the model: copying, scores of all heads, and copying without each head."""
     ids = measuring_tokens()
     patterns = model.activations(ids, "pattern").stack("pattern")
-    ordinary = documents(256, N_CTX, torch.Generator().manual_seed(MEASURING_SEED), SPANS)
+    ordinary = documents(256, N_CTX, torch.Generator().manual_seed(MEASURING_SEED), MIXTURE)
     logits = model(ordinary)[:, :-1]
     every = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
     alone = {f"a{l}.h{h}": copying(model, ids, without_head(l, h))["accuracy_second"] for l, h in every}
@@ -137,7 +137,7 @@ def make(out: Path, recipe: Recipe = RECIPE) -> dict[str, Any]:
             bar.set_description(label, refresh=False)
             bar.update(done - bar.n)
 
-        trained = train(start, lambda n, g: documents(n, N_CTX, g, SPANS), recipe, progress=progress)
+        trained = train(start, lambda n, g: documents(n, N_CTX, g, MIXTURE), recipe, progress=progress)
     card = {
         "name": NAME,
         "description": DESCRIPTION,
@@ -145,7 +145,7 @@ def make(out: Path, recipe: Recipe = RECIPE) -> dict[str, Any]:
         "made_by": f"{COMMAND} --out {out.name} --steps {recipe.steps} --seed {recipe.seed}",
         "data": DATA,
         "recipe": asdict(recipe),
-        "spans": asdict(SPANS),
+        "mixture": asdict(MIXTURE),
         "torch": torch.__version__,
         "cpu_seconds": round(time.process_time() - begun),
         "n_parameters": sum(p.numel() for p in trained.model.parameters()),

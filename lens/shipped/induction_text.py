@@ -1,11 +1,14 @@
 """Text that is predictable only by copying from itself, in plain English words.
 
 A closed vocabulary of words in classes, `GRAMMAR` between the classes and Zipf's law inside them give endless
-sentences of the right form and no sense. Half of all documents are made of them, the other half of words
-drawn evenly. In both, spans that have already been written are written again, at any distance. Only a model
-that looks up what followed the earlier occurrence of the present word can foresee such a span.
+sentences of the right form and no sense, in which spans that have already been written are written again, at
+any distance. Other documents are refrains: words drawn evenly, over and over in the same order. Only a model
+that looks up what followed the earlier occurrence of the present word can foresee all that comes again.
 
-Letters: b documents, p positions.
+The words of a refrain are all different. Where few words fill a document, it is foreseen half well by a model
+that only counts them, and training can stay there for more than a thousand steps.
+
+Letters: b documents, p positions, q positions without the first, v words without `BOS`.
 """
 
 from __future__ import annotations
@@ -80,45 +83,65 @@ def words() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Spans:
-    """How documents repeat themselves: at each free position a copy starts with probability `rate`, of a span
-    of `shortest` to `longest` words that starts anywhere before."""
+class Mixture:
+    """What documents are made of.
 
+    A share `refrains` of them are refrains: `shortest` to `longest` different words, drawn evenly, over and
+    over. The others are sentences; at each fresh word a copy of an earlier span begins with probability `rate`,
+    `span` words (least, most) long.
+    """
+
+    refrains: float = 0.6
+    shortest: int = 8
+    longest: int = 31
     rate: float = 0.3
-    shortest: int = 4
-    longest: int = 20
-    even: float = 0.5  # share of documents whose fresh words are drawn evenly, not from sentences
+    span: tuple[int, int] = (4, 20)
 
 
-def documents(n: int, length: int, generator: Generator, spans: Spans = Spans()) -> Int[Tensor, "b p"]:
-    """`n` documents of `length` ids, each with `BOS` in front."""
-    v = len(words())
-    follow = _following()
-    even = torch.rand(n, generator=generator) < spans.even
+def documents(n: int, length: int, generator: Generator, mixture: Mixture = Mixture()) -> Int[Tensor, "b p"]:
+    """`n` documents of `length` ids, each with `BOS` in front; the refrains come first."""
+    sung = round(n * mixture.refrains)
+    return torch.cat(
+        [refrains(sung, length, generator, mixture), sentences(n - sung, length, generator, mixture)]
+    )
+
+
+def refrains(n: int, length: int, generator: Generator, mixture: Mixture = Mixture()) -> Int[Tensor, "b p"]:
+    """Documents of different words that come again and again in the same order."""
+    period = torch.randint(mixture.shortest, mixture.longest + 1, (n, 1), generator=generator)
+    which = torch.arange(length - 1) % period
+    return _with_bos(_different(n, generator).gather(1, which))
+
+
+def sentences(n: int, length: int, generator: Generator, mixture: Mixture = Mixture()) -> Int[Tensor, "b p"]:
+    """Documents of sentences with copied spans."""
+    follow, (least, most) = _following(), mixture.span
     ids = torch.zeros(n, length, dtype=torch.long)
-    source = torch.zeros(n, dtype=torch.long)
-    left = torch.zeros(n, dtype=torch.long)
-    rows = torch.arange(n)
+    source, left, rows = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long), torch.arange(n)
     for p in range(1, length):
         fresh = torch.multinomial(follow[ids[:, p - 1]], 1, generator=generator)[:, 0]
-        anywhere = torch.randint(1, v, (n,), generator=generator)
-        fresh = torch.where(even, anywhere, fresh)
-        begins = (torch.rand(n, generator=generator) < spans.rate) & (left == 0) & (p > spans.shortest)
-        start = 1 + (torch.rand(n, generator=generator) * max(p - spans.shortest, 1)).long()
-        size = torch.randint(spans.shortest, spans.longest + 1, (n,), generator=generator)
-        source = torch.where(begins, start, source)
-        left = torch.where(begins, size, left)
+        begins = (torch.rand(n, generator=generator) < mixture.rate) & (left == 0) & (p > least)
+        start = 1 + (torch.rand(n, generator=generator) * max(p - least, 1)).long()
+        size = torch.randint(least, most + 1, (n,), generator=generator)
+        source, left = torch.where(begins, start, source), torch.where(begins, size, left)
         copies = left > 0
         ids[:, p] = torch.where(copies, ids[rows, source], fresh)
-        source = source + copies.long()
-        left = left - copies.long()
+        source, left = source + copies.long(), left - copies.long()
     return ids
 
 
 def repeated(n: int, period: int, generator: Generator, times: int = 2) -> Int[Tensor, "b p"]:
     """`BOS`, then `period` different random words `times` times over: [n, 1 + times * period]."""
-    drawn = torch.rand(n, len(words()) - 1, generator=generator).argsort(-1)[:, :period] + 1
-    return torch.cat([torch.zeros(n, 1, dtype=torch.long), drawn.repeat(1, times)], 1)
+    return _with_bos(_different(n, generator)[:, :period].repeat(1, times))
+
+
+def _different(n: int, generator: Generator) -> Int[Tensor, "b v"]:
+    """All words but `BOS` in random orders."""
+    return torch.rand(n, len(words()) - 1, generator=generator).argsort(-1) + 1
+
+
+def _with_bos(ids: Int[Tensor, "b q"]) -> Int[Tensor, "b p"]:
+    return torch.cat([torch.zeros_like(ids[:, :1]), ids], 1)
 
 
 @cache

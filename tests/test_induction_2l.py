@@ -189,17 +189,17 @@ def test_repeated_documents_repeat_different_words() -> None:
 # ---------------------------------------------------------------------- the script
 
 
-def test_the_script_makes_a_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = Recipe(steps=6, batch_size=8, warmup=3, seed=3)
-    made = [induction_2l.make(tmp_path / name, recipe) for name in ("one", "two")]
-    assert made[0]["weights"] == made[1]["weights"]  # the same again
-    curve = made[0]["loss_curve"]["loss"]
-    assert len(curve) == 1
-    assert 3 < curve[0] < 7
-    model = lens.load(tmp_path / "one")
-    assert revision_of(model.state_dict()) == made[0]["weights"]
+def test_the_script_makes_a_folder_that_loads(tmp_path: Path) -> None:
+    recipe = Recipe(steps=30, batch_size=8, warmup=3, seed=3)
+    card = induction_2l.make(tmp_path / "made", recipe)
+    first, last = card["loss_curve"]["loss"]
+    assert 4 < last < first < 7
+    model = lens.load(tmp_path / "made")
+    assert revision_of(model.state_dict()) == card["weights"]
     assert model.to_str_tokens("Mary saw the dog .") == ["<bos>", "Mary", "saw", "the", "dog", "."]
-    assert json.loads((tmp_path / "one" / "card.json").read_text())["recipe"]["steps"] == 6
+    assert json.loads((tmp_path / "made" / "card.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(card)
+    )
 
 
 def test_the_script_refuses_a_folder_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,11 +195,17 @@ def test_a_walk_from_start_over_heads_to_the_circuit(server, visit):
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="a0.h3")).to_be_visible()
     idle(page)
+    page.locator(".dvn-scroller").click(position={"x": 18, "y": 35 + 17})
+    page.wait_for_url("**node=a1.h*")  # only heads of layer 1 can be the best at induction
+    best = re.search(r"node=(a1\.h\d)", page.url)
+    assert best is not None
+    expect(page.get_by_role("heading", name=best[1])).to_be_visible()
+    idle(page)
 
     # Start again, with the state carried along: discover, then open what was found
-    page.get_by_role("link", name="Find a circuit that uses a0.h3").click()
+    page.get_by_role("link", name=f"Find a circuit that uses {best[1]}").click()
     expect(page.get_by_role("heading", name="Find a circuit")).to_be_visible()
-    page.wait_for_url("**node=a0.h3**")
+    page.wait_for_url(f"**node={best[1]}**")
     page.get_by_role("button", name="Discover").click()
     expect(page.get_by_text("done in")).to_be_visible()
     idle(page)
@@ -291,7 +297,7 @@ def test_pictures_of_a_language_model(smollm2, tmp_path, visit, pictures):
     from circuits.discover import discover
 
     run = "ioi-smollm2-eap-ig"
-    discover(smollm2, task="ioi", examples=8, out=tmp_path / "runs" / run)
+    discover(smollm2, task="ioi", out=tmp_path / "runs" / run)
     for server in serve(tmp_path / "runs", tmp_path / "server.log"):
         circuit = f"{server.url}/circuit?run={run}&node=a23.h3"
         for theme in ("light", "dark"):

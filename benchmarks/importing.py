@@ -13,12 +13,12 @@ TITLE = "Importing"
 UNIT = "× import torch"
 GOALS = {"import lens": 1.3}
 ABOUT = "User time of a fresh interpreter, in multiples of one that imports torch."
-MODULES = ("lens", "circuits", "transformers", "transformer_lens")
+MODULES = ("lens", "transformers", "transformer_lens", "transformer_lens.model_bridge")
 
 
 def measure(*, quick: bool = False, progress: Progress = silent) -> list[Row]:
     """One figure per package."""
-    modules = MODULES[:2] if quick else MODULES
+    modules = MODULES[:1] if quick else MODULES
     cases = {f"import {module}": lambda module=module: imports(module) for module in modules}
     found = ratios(
         lambda: imports("torch"),

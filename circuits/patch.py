@@ -26,6 +26,7 @@ from circuits import memory, senders
 from circuits.climb import Join, climb
 from circuits.metrics import get_metric, metric_name
 from circuits.suffix import Suffix, batches
+from lens.hooks import is_hooked
 from lens.nearest import unknown
 from lens.progress import Progress, silent
 from lens.taps import Taps
@@ -90,9 +91,12 @@ def patch(
         where `by_position` says so. Positions count from the start of the prompt.
 
     Raises:
-        ValueError: an unknown site, or one this model does not have; pairs that do not fit the model.
+        ValueError: an unknown site, or one this model does not have; pairs that do not fit the model; hooks
+            of a `with model.hooks(…)` block, which a climb would not pass through.
     """
     check_site(model, site)
+    if is_hooked(model):
+        raise ValueError("exact patching does not pass through hooks; call it outside `with model.hooks(…)`")
     pairs.check(model.cfg)
     chosen = get_metric(metric)
     by_position = site != "z" if by_position is None else by_position

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from lens.sites import NamesFilter, Site, resolve
-from lens.taps import AnyTaps, Edit, Joined, Off, Taps
+from lens.taps import AnyTaps, Edit, Joined, Taps
 
 HookFunction = Callable[..., "Tensor | None"]
 Hooks = Iterable[tuple[NamesFilter, HookFunction]]
@@ -79,5 +79,6 @@ def joined(model: Any, taps: AnyTaps) -> AnyTaps:
     return taps
 
 
-def is_off(taps: AnyTaps) -> bool:
-    return isinstance(taps, Off)
+def is_hooked(model: Any) -> bool:
+    """Are context hooks active on `model` here?"""
+    return any(owner == id(model) for owner, _ in _active.get())

@@ -90,6 +90,15 @@ def test_bad_sites_are_named(make_tiny):
         patch(model, pairs_for(model), "mlp_out")
 
 
+def test_context_hooks_are_refused(make_tiny):
+    model, other = make_tiny(), make_tiny()
+    pairs = pairs_for(model)
+    with model.hooks(fwd_hooks=[("z", lambda z, hook: z * 0)]):
+        patch(other, pairs)
+        with pytest.raises(ValueError, match="does not pass through hooks"):
+            patch(model, pairs)
+
+
 def test_progress_can_cancel(make_tiny):
     model = make_tiny()
 

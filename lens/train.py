@@ -74,7 +74,8 @@ def fresh(
     """A model with random weights; torch's own random state is neither used nor moved.
 
     Matrices are normal with standard deviation 1/√(columns), times `out_std` where they write to the residual
-    stream; embeddings and positions are normal with `embed_std`; norms start as the identity, biases at zero.
+    stream; embeddings are normal with `embed_std`, positions are `waves` of that size; norms start as the
+    identity, biases at zero.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -83,13 +84,26 @@ def fresh(
             return torch.zeros(shape)
         if len(shape) == 1:
             return torch.zeros(shape) if cfg.stack.norm_unit_offset else torch.ones(shape)
-        if name.startswith("embed.") and name != "embed.project.weight":
+        if name == "embed.positions.weight":
+            return waves(shape[0], shape[1]) * embed_std
+        if name == "embed.tokens.weight":
             return torch.randn(shape, generator=generator) * embed_std
         writes = name.endswith(("attn.o.weight", ".down.weight"))
         return torch.randn(shape, generator=generator) * (out_std if writes else 1.0) * shape[-1] ** -0.5
 
     state = {name: draw(name, shape) for name, shape in shapes_of(cfg).items()}
     return _frozen(cfg, state, tokenizer, f"random weights, seed {seed}")
+
+
+def waves(n: int, d: int) -> Float[Tensor, "n d"]:
+    """Positions as waves of mean square 1, with frequencies evenly spaced between 0 and π.
+
+    A shift by one position is one rotation, as with the sinusoids of arXiv 1706.03762 §3.5, so all positions
+    teach a head the same thing; but neighbours are nearly orthogonal, so one head can tell them apart alone.
+    """
+    half = (d + 1) // 2
+    angles = torch.arange(n)[:, None] * (torch.arange(half) + 0.5) * (math.pi / half)
+    return torch.cat([angles.sin(), angles.cos()], 1)[:, :d] * math.sqrt(2)
 
 
 def next_token_loss(model: Transformer, ids: Int[Tensor, "b p"]) -> Float[Tensor, ""]:

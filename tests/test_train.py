@@ -7,8 +7,9 @@ import torch
 from torch import Generator, Tensor
 
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.model import Transformer
 from lens.progress import Cancelled
-from lens.train import Recipe, Trained, fresh, next_token_loss, revision_of, train
+from lens.train import Recipe, Trained, fresh, next_token_loss, revision_of, train, waves
 
 RECIPE = Recipe(steps=30, batch_size=8, learning_rate=1e-2, warmup=5)
 
@@ -75,6 +76,18 @@ def test_training_works_where_gradients_are_off() -> None:
         assert train(fresh(tiny()), counting, RECIPE).losses[-1] < 1.0
 
 
+@pytest.mark.parametrize("d", [16, 33])
+def test_positions_start_as_waves(d: int) -> None:
+    """The likeness of two positions depends on their distance alone, and neighbours are unlike."""
+    w = waves(40, d)
+    torch.testing.assert_close(w.pow(2).mean(), torch.tensor(1.0), atol=0.03, rtol=0)
+    if d == 16:
+        likeness = w @ w.T / d
+        for shift in range(5):
+            torch.testing.assert_close(likeness.diagonal(shift), likeness[0, shift].expand(40 - shift))
+        assert likeness[0, 1:5].abs().max() < 0.1
+
+
 def test_next_token_loss_is_the_mean_over_predicted_positions() -> None:
     model, ids = fresh(tiny()), counting(3, torch.Generator().manual_seed(0))
     log_probs = model(ids).log_softmax(-1)
@@ -90,6 +103,23 @@ def test_the_learning_rate_climbs_and_falls() -> None:
     assert rates[60] == pytest.approx(0.55)
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_steps_are_taken_at_that_rate() -> None:
+    start = fresh(tiny())
+    barely = train(start, counting, Recipe(steps=3, learning_rate=1.0, warmup=10**6)).model
+    moved = [(a - b).abs().max() for a, b in zip(start.parameters(), barely.parameters(), strict=True)]
+    assert 0 < max(moved) < 1e-5
+
+
+def test_one_wild_batch_does_not_spoil_the_rest() -> None:
+    """Unclipped, its gradient would stay in the optimizer's second moments and stop all learning."""
+    calls = iter(range(RECIPE.steps))
+
+    def loss(model: Transformer, ids: Tensor) -> Tensor:
+        return next_token_loss(model, ids) * (1e6 if next(calls) == 0 else 1.0)
+
+    assert train(fresh(tiny()), counting, RECIPE, loss=loss).losses[-1] < 1.0
 
 
 def test_watching_and_cancelling() -> None:

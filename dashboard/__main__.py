@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "client.showErrorDetails": "none",
     "client.showErrorLinks": False,
     "theme.light.primaryColor": "#2563eb",
-    "theme.dark.primaryColor": "#60a5fa",
+    "theme.dark.primaryColor": "#3b82f6",
 }
 """The same as `.streamlit/config.toml`, which Streamlit only finds from the project's folder."""
 

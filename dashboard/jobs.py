@@ -5,8 +5,8 @@ which no Streamlit command may be called; pages look at `Job` and draw. To cance
 progress call raise `lens.progress.Cancelled`, so the work unwinds by itself.
 
 Jobs with a `key` are content-addressed: asking again for the same key gives the same job while it is queued,
-running, finished or failed. The runner remembers a bounded number of ended jobs; the least recently asked for
-are forgotten first, with their results.
+running, finished or failed. The runner remembers a bounded number of ended jobs with a bounded size of
+results; the least recently asked for are forgotten first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from lens.progress import Cancelled, Progress
 
@@ -114,11 +116,21 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def size_of(result: Any) -> int:
+    """Bytes of the arrays in a result: an array, or a dataclass of arrays."""
+    if isinstance(result, np.ndarray):
+        return result.nbytes
+    if is_dataclass(result):
+        return sum(size_of(getattr(result, f.name)) for f in fields(result))
+    return 0
+
+
 class Runner:
     """Lanes of jobs. A lane has a thread while it has work. Safe to use from any thread."""
 
-    def __init__(self, history: int = 96) -> None:
-        self._history = history
+    def __init__(self, history: int = 96, memory: int = 512 * 2**20) -> None:
+        """Remember at most `history` ended jobs, and the latest of them whose results fit in `memory` bytes."""
+        self._history, self._memory = history, memory
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._lanes: dict[str, deque[Job]] = {}
@@ -170,6 +182,11 @@ class Runner:
             lane = self._lanes.get(job.lane, ())
             return lane.index(job) if job in lane else 0
 
+    def busy(self) -> bool:
+        """Whether any lane has work."""
+        with self._lock:
+            return bool(self._lanes)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Whether everything that is queued or running now was over within `timeout` seconds each."""
         return all(job.wait(timeout) for job in self.jobs())
@@ -188,8 +205,13 @@ class Runner:
             del self._keyed[job.key]
 
     def _forget_old(self) -> None:
+        """Drop what is too many or too large; the job that was asked for last always stays."""
         ended = [job for job in self._jobs.values() if not job.active]
-        for job in ended[: max(0, len(self._jobs) - self._history)]:
+        held = sum(size_of(job.result) for job in ended)
+        for i, job in enumerate(ended[:-1]):
+            if len(ended) - i <= self._history and held <= self._memory:
+                break
+            held -= size_of(job.result)
             self._drop(job)
 
     def _serve(self, lane: str) -> None:
@@ -204,3 +226,6 @@ class Runner:
             job.run()
             with self._lock:
                 queue.popleft()
+                if job.id in self._jobs:
+                    self._jobs.move_to_end(job.id)
+                self._forget_old()

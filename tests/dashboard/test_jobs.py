@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 
+import numpy as np
 import pytest
 
 from dashboard.jobs import Runner
@@ -115,9 +117,38 @@ def test_history_is_bounded_and_keeps_what_was_asked_for_last():
         assert jobs[-1].wait(10)
     assert runner.find(0) is jobs[0]
     assert runner.submit("3", lambda progress: None, lane="m", key=3).wait(10)
+    assert settled(runner)
     assert runner.find(1) is None
     assert runner.find(0) is jobs[0]
     assert runner.get(jobs[1].id) is None
+
+
+def test_large_results_are_forgotten_first_asked_first():
+    runner = Runner(memory=250)
+    for i in range(4):
+        job = runner.submit(str(i), lambda progress: np.zeros(100, np.uint8), lane=f"lane {i}", key=i)
+        assert job.wait(10)
+        assert settled(runner)
+        if i == 2:
+            assert runner.find(1) is not None, "asked for last of all"
+    assert [i for i in range(4) if runner.find(i)] == [1, 3]
+
+
+def test_one_result_larger_than_the_memory_is_still_given():
+    runner = Runner(memory=10)
+    job = runner.submit("a", lambda progress: np.zeros(100), lane="m", key="a")
+    assert job.wait(10)
+    assert settled(runner)
+    assert runner.find("a") is job
+
+
+def settled(runner: Runner) -> bool:
+    """Wait until the lane of the latest job has tidied up, which it does just after the job is over."""
+    for _ in range(200):
+        if not runner.busy():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_active_jobs_are_never_forgotten():

@@ -90,6 +90,7 @@ def save(model: Transformer, folder: str | Path, *, card: Mapping[str, Any] | No
         if model.tokenizer is not None:
             model.tokenizer.save(partial)
         save_file(state, partial / "model.safetensors")
+        (partial / "model.safetensors").chmod(0o644)  # safetensors makes files that only their owner can read
     return Path(folder)
 
 

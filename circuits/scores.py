@@ -70,8 +70,8 @@ class Scores:
 
         `by` ranks edges by the mean over the pairs of |score| ("strength": an edge that supports the behaviour
         in some pairs and opposes it in others is needed for both), by the size of the mean ("abs"), by how
-        much they support the behaviour ("support": most negative
-        first) or by how much they oppose it ("oppose"). Equal scores keep the order of the graph.
+        much they support the behaviour ("support": most negative first) or by how much they oppose it
+        ("oppose"). Equal scores keep the order of the graph.
 
         Raises:
             ValueError: `n` is more than there are edges, or `by` is unknown.
@@ -127,11 +127,8 @@ class Scores:
         from lens import atomic
 
         file = _file(path)
-        tensors = {"values": self.values.cpu().contiguous()}
-        if self.strength is not None:
-            tensors["strength"] = self.strength.cpu().contiguous()
-        if self.per_example is not None:
-            tensors["per_example"] = self.per_example.cpu().contiguous()
+        parts = {"values": self.values, "strength": self.strength, "per_example": self.per_example}
+        tensors = {n: t.cpu().contiguous().clone() for n, t in parts.items() if t is not None}
         about = {
             "version": 1,
             "graph": self.graph.to_dict(),

@@ -147,7 +147,7 @@ def check_destination(
     except OSError as error:
         raise ValueError(f"cannot write to {str(directory)!r}: {error.strerror or error}") from error
     needed = _BYTES_OTHERWISE + _BYTES_PER_EDGE * n_edges
-    needed += 4 * graph.n_senders * graph.n_receivers if graph else 0
+    needed += 8 * graph.n_senders * graph.n_receivers if graph else 0
     if free < needed:
         amounts = f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
         raise ValueError(f"cannot write to {str(directory)!r}: {amounts}")

@@ -43,6 +43,19 @@ def test_top_against_sorting_by_hand() -> None:
     assert scores.top(0).n_edges == 0
 
 
+def test_edges_that_cancel_between_pairs_are_strong() -> None:
+    per_example = torch.randn(5, *GRAPH.valid.shape) * GRAPH.valid
+    s, r = GRAPH.edge("embed", "m0")
+    per_example[:, s, r] = torch.tensor([40.0, -40.0, 40.0, -40.0, 0.01])
+    scores = Scores(
+        graph=GRAPH, values=per_example.mean(0), strength=per_example.abs().mean(0), method="eap", metric="m"
+    )
+    assert ("embed", "m0") in scores.top(1)
+    assert ("embed", "m0") not in scores.top(GRAPH.n_edges // 2, by="abs")
+    strengths = torch.stack([scores.strength[GRAPH.edge(*e[:2])] for e in scores.top(8).edges()])
+    assert strengths.min() >= scores.strength[GRAPH.valid].sort(descending=True).values[7]
+
+
 def test_ties_keep_the_order_of_the_graph() -> None:
     flat = Scores(graph=GRAPH, values=torch.zeros(GRAPH.valid.shape), method="eap", metric="logit_diff")
     assert [e[:2] for e in flat.top(3).edges()] == [("embed", r) for r in GRAPH.receivers[:3]]
@@ -86,12 +99,14 @@ def test_scores_refuse_what_is_not_a_score() -> None:
 def test_scores_saved_and_loaded(tmp_path: Path) -> None:
     scores = Scores(
         graph=GROUPED, values=random_scores(GROUPED).values, method="eap-ig", metric="prob_diff", steps=5,
+        strength=random_scores(GROUPED, 2).values.abs(),
         per_example=random_scores(GROUPED, 1).values[None].repeat(3, 1, 1), completeness_residual=0.25,
     )  # fmt: skip
     file = scores.save(tmp_path)
     assert file == tmp_path / "scores.safetensors"
     loaded = Scores.load(tmp_path)
     assert loaded.values.equal(scores.values)
+    assert loaded.strength is not None and loaded.strength.equal(scores.strength)
     assert loaded.per_example is not None and loaded.per_example.equal(scores.per_example)
     assert (loaded.graph, loaded.method, loaded.metric) == (GROUPED, "eap-ig", "prob_diff")
     assert (loaded.steps, loaded.completeness_residual) == (5, 0.25)

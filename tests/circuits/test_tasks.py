@@ -151,9 +151,7 @@ def test_induction(kind: str, words: Transformer, single_digits: Transformer) ->
 def test_induction_fits_short_contexts() -> None:
     pairs = load_task("induction").pairs(tiny(n_ctx=7), 4)
     assert pairs.n_positions == 7
-    with pytest.raises(
-        ValueError, match=r"induction needs prompts of 7 tokens .* .* room for 6 and 40"
-    ):
+    with pytest.raises(ValueError, match=r"induction needs prompts of 7 tokens .* .* room for 6 and 40"):
         load_task("induction").pairs(tiny(n_ctx=6), 4)
 
 

@@ -30,10 +30,7 @@ TEMPLATES = (
     "While {0} and {1} sat in the {place}, {s} gave a {thing} to",
     "Once {0} and {1} arrived at the {place}, {s} handed a {thing} to",
     "As {0} and {1} walked through the {place}, {s} offered a {thing} to",
-    "After {0} and {1} left the {place} early, {s} gave a {thing} to",
     "Because {0} and {1} worked at the {place}, {s} brought a {thing} to",
-    "Before {0} and {1} drove to the {place}, {s} sold a {thing} to",
-    "Friends {0} and {1} met in the {place} and {s} showed a {thing} to",
 )
 PLACES = [
     "store", "garden", "school", "park", "office", "station", "restaurant", "library", "hospital",

@@ -1,6 +1,6 @@
 """What all tests share: an offline, seeded, shape-checked process, two models and a browser to test with.
 
-Under pytest, annotations of `lens` and `circuits` are checked at every call: shapes by jaxtyping, types by
+Under pytest, annotations of `lens`, `probes` and `circuits` are checked at every call: shapes by jaxtyping, types by
 beartype. `LENS_SHAPES=0` switches that off.
 """
 
@@ -17,7 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if os.environ.get("LENS_SHAPES", "1") != "0":
     import jaxtyping
 
-    jaxtyping.install_import_hook(["lens", "circuits"], "beartype.beartype")
+    jaxtyping.install_import_hook(["lens", "probes", "circuits"], "beartype.beartype")
 
 import pytest
 import torch

@@ -1,0 +1,18 @@
+"""Linear probes: what the activations of a transformer encode, never without the floors that make it believable.
+
+data = probes.Labelled.from_csv("animals.csv")                       # columns text, label and perhaps group
+activations = probes.harvest(model, data.texts, ["resid_post"])      # {site: [n, d]}
+rows = probes.evaluate(activations, data, "logistic", folds=5)       # accuracy, interval, floors, per site
+probes.train(model, data, site="resid_post").save("runs/animals")    # all of it, and the directions
+"""
+
+from __future__ import annotations
+
+from probes.dataset import Labelled
+from probes.estimator import get_estimator
+from probes.evaluate import Row, evaluate
+from probes.harvest import harvest
+from probes.store import Trained
+from probes.train import train
+
+__all__ = ["Labelled", "Row", "Trained", "evaluate", "get_estimator", "harvest", "train"]

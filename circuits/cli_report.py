@@ -34,7 +34,7 @@ def run_report(info: Mapping[str, Any], summary: Mapping[str, Any]) -> Renderabl
         Text(),
         Text(
             f"the model: {metric} {_number(summary['metric_model'])} on clean prompts, "
-            f"{_number(summary['metric_corrupt'])} on corrupt ones; right on {summary['accuracy']:.0%}"
+            f"{_number(summary['metric_corrupt'])} on corrupt ones; right on {summary['accuracy']:.0%} of them"
         ),
         *warning(summary["warning"]),
         Text(),
@@ -132,7 +132,9 @@ def _grid(shares: Tensor, columns: Sequence[str]) -> Table:
     for column in columns:
         table.add_column(Text(column.strip()[:8]), justify="right", no_wrap=True)
     for layer, row in enumerate(shares.tolist()):
-        cells = [Text(f"{100 * x:.0f}", style=_strength(x)) if x else Text("·", style="dim") for x in row]
+        cells = [
+            Text(f"{round(100 * x) + 0:d}", style=_strength(x)) if x else Text("·", style="dim") for x in row
+        ]
         table.add_row(str(layer), *cells)
     return table
 
@@ -142,7 +144,7 @@ def _number(value: float) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return "–" if value is None else f"{round(value, 3) + 0.0:.1%}"
 
 
 def _sign(value: float) -> str:

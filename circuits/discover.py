@@ -271,8 +271,8 @@ def provenance(model: Transformer, plan: Plan, scores: Scores, seconds: dict[str
 
 
 def finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
+    """The value, or None for what JSON cannot hold; minus zero becomes zero."""
+    return value + 0.0 if math.isfinite(value) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lens.nearest import unknown
@@ -25,21 +26,23 @@ if TYPE_CHECKING:
     from circuits.pairs import Pairs
     from lens.model import Transformer
 
+Logits = Float[Tensor, "*lead n v"]
+Values = Float[Tensor, "*lead n"]
 Metric = Callable[[Tensor, "Pairs"], Tensor]
 
 
-def logit_diff(logits: Tensor, pairs: Pairs) -> Tensor:
+def logit_diff(logits: Logits, pairs: Pairs) -> Values:
     """Mean logit of the answers minus mean logit of the wrong ones, in logits."""
     return _mean_of(logits, pairs.answers) - _mean_of(logits, pairs.wrong)
 
 
-def prob_diff(logits: Tensor, pairs: Pairs) -> Tensor:
+def prob_diff(logits: Logits, pairs: Pairs) -> Values:
     """Probability of the answers minus probability of the wrong ones, from -1 to 1."""
     log_probs = logits.log_softmax(-1)
     return _log_sum_of(log_probs, pairs.answers).exp() - _log_sum_of(log_probs, pairs.wrong).exp()
 
 
-def log_prob(logits: Tensor, pairs: Pairs) -> Tensor:
+def log_prob(logits: Logits, pairs: Pairs) -> Values:
     """Log-probability of the answers together, in nats, at most 0."""
     return _log_sum_of(logits.log_softmax(-1), pairs.answers)
 
@@ -83,7 +86,7 @@ def measure(
     return torch.cat(values).cpu()
 
 
-def _picked(values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+def _picked(values: Logits, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The values [..., n, a] at ids [n] or [n, a], and a bool [n, a] of those that are there."""
     ids = ids.to(values.device)
     ids = ids[:, None] if ids.ndim == 1 else ids
@@ -93,11 +96,11 @@ def _picked(values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     return values.gather(-1, index), ids >= 0
 
 
-def _mean_of(logits: Tensor, ids: Tensor) -> Tensor:
+def _mean_of(logits: Logits, ids: Tensor) -> Values:
     values, there = _picked(logits, ids)
     return torch.where(there, values, 0.0).sum(-1) / there.sum(-1)
 
 
-def _log_sum_of(log_probs: Tensor, ids: Tensor) -> Tensor:
+def _log_sum_of(log_probs: Logits, ids: Tensor) -> Values:
     values, there = _picked(log_probs, ids)
     return torch.where(there, values, float("-inf")).logsumexp(-1)

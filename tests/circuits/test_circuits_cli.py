@@ -86,6 +86,40 @@ def test_the_whole_graph_is_the_model(words: Transformer) -> None:
     assert rows[-1]["faithfulness"] == pytest.approx(1.0, abs=1e-3)
 
 
+def test_the_shipped_model_is_taken_apart(induction: Transformer) -> None:
+    """A previous-token head in the first layer and induction heads in the second, in very few edges."""
+    run = discover(induction, task="induction", examples=16, edges=12, budgets=[12])
+    (row,) = run.summary["circuits"]
+    assert run.summary["accuracy"] > 0.95
+    assert run.summary["warning"] is None
+    assert row["faithfulness"] > 0.85
+    assert abs(row["random"]["faithfulness"]) < 0.1
+    layers = [name.split(".")[0] for name, _ in run.summary["heads"][:3]]
+    assert {"a0", "a1"} <= set(layers)
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_ioi_in_smollm2(smollm2: Transformer) -> None:
+    run = discover(smollm2, task="ioi", examples=32, edges=1000, random_sets=2)
+    small, large = run.summary["circuits"]
+    assert run.pairs.clean.shape[1] == 14
+    assert run.pairs.first_difference == 9
+    assert run.summary["accuracy"] > 0.9
+    assert large["metric"] > 0.7 * run.summary["metric_model"]
+    assert small["metric"] < large["metric"]
+    assert abs(large["random"]["faithfulness"]) < 0.05
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["greater_than", "country_capital", "induction"])
+def test_smollm2_does_the_other_tasks(smollm2: Transformer, name: str) -> None:
+    task = circuits.load_task(name)
+    check = task.check(smollm2, task.pairs(smollm2, 16))
+    assert check.accuracy > 0.8
+    assert check.warning is None
+
+
 def test_cancelled(words: Transformer, tmp_path: Path) -> None:
     for phase in ("make pairs", "run the model", "score edges (eap)", "evaluate circuits"):
 

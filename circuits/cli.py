@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from circuits.store import Run
     from lens.model import Transformer
 
+MEGABYTE = 1_000_000  # totals from here on are bytes of a download
+
 app = typer.Typer(
     help="Find, measure and look at the circuits of a model.",
     add_completion=False,
@@ -189,9 +191,12 @@ def run_name(task: str, model: str, method: str) -> str:
 
 @contextmanager
 def phases(*, quiet: bool) -> Iterator[Progress]:
-    """A `Progress` that draws one bar per label on stderr; one line per label where that is no terminal."""
+    """A `Progress` that draws one bar per label on stderr; one line per label where that is no terminal.
+
+    Labels come one after the other: a new one means that the work before it is done.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     from lens.cli_progress import bar
@@ -201,14 +206,18 @@ def phases(*, quiet: bool) -> Iterator[Progress]:
         with bar(quiet=quiet) as lines:
             yield lines
         return
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    with Bars(*columns, console=console) as bars:
+    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}")]
+    with Bars(*columns, TimeElapsedColumn(), console=console) as bars:
         known: dict[str, Any] = {}
 
         def report(done: int, total: int, label: str) -> None:
             if label not in known:
-                known[label] = bars.add_task(label)
-            bars.update(known[label], completed=done, total=total)
+                for before in bars.tasks:
+                    bars.update(before.id, completed=before.total)
+                known[label] = bars.add_task(label, amount="")
+            in_bytes = total >= MEGABYTE
+            amount = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if in_bytes else f"{done} of {total}"
+            bars.update(known[label], completed=done, total=total, amount=amount)
 
         yield report
 
@@ -216,7 +225,10 @@ def phases(*, quiet: bool) -> Iterator[Progress]:
 def _load(model: str, device: str | None, dtype: str | None, progress: Progress) -> Transformer:
     from lens.load import load
 
-    return load(model, device=device, dtype=dtype, progress=progress)
+    def told(done: int, total: int, label: str) -> None:
+        progress(done, total, label if total >= MEGABYTE else f"load {model}")
+
+    return load(model, device=device, dtype=dtype, progress=told)
 
 
 def _tokens(model: Transformer, ids: list[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -132,11 +133,14 @@ def _grid(shares: Tensor, columns: Sequence[str]) -> Table:
     for column in columns:
         table.add_column(Text(column.strip()[:8]), justify="right", no_wrap=True)
     for layer, row in enumerate(shares.tolist()):
-        cells = [
-            Text(f"{round(100 * x) + 0:d}", style=_strength(x)) if x else Text("·", style="dim") for x in row
-        ]
-        table.add_row(str(layer), *cells)
+        table.add_row(str(layer), *(_cell(share) for share in row))
     return table
+
+
+def _cell(share: float) -> Text:
+    if not share or not math.isfinite(share):
+        return Text("–" if share else "·", style="dim")
+    return Text(f"{round(100 * share) + 0:d}", style=_strength(share))
 
 
 def _number(value: float) -> str:

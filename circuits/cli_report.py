@@ -95,10 +95,10 @@ def task_report(task: Task) -> RenderableType:
     )
 
 
-def patch_report(patched: Patched, columns: Sequence[str], top: int) -> RenderableType:
+def patch_report(patched: Patched, tokens: Sequence[str], top: int) -> RenderableType:
     """Effects of patches: the strongest heads, or a grid of layers by positions.
 
-    `columns` are the first pair's tokens, which stand over the positions.
+    `tokens` are those of the first pair, one per position.
     """
     name = patched.metric_name
     clean, corrupt = float(patched.clean.mean()), float(patched.corrupt.mean())
@@ -109,7 +109,7 @@ def patch_report(patched: Patched, columns: Sequence[str], top: int) -> Renderab
     text = f"change of {name} when {patched.site} is given its corrupt value"
     if patched.axes == ("layer", "position"):
         return Group(
-            head, Text(), Text(f"{text}, in % of clean to corrupt"), _grid(patched.normalized, columns)
+            head, Text(), Text(f"{text}, in % of clean to corrupt"), _grid(patched.normalized, tokens)
         )
     cells = [
         (
@@ -127,14 +127,18 @@ def strongest(effect: Tensor, top: int) -> list[tuple[str, float]]:
     return sorted(cells, key=lambda cell: -abs(cell[1]))[:top]
 
 
-def _grid(shares: Tensor, columns: Sequence[str]) -> Table:
+def _grid(shares: Tensor, tokens: Sequence[str]) -> RenderableType:
+    """Layers by those positions at which some patch does something, with the first pair's tokens below."""
+    active = [p for p in range(shares.shape[1]) if bool((shares[:, p] != 0).any())]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("layer", justify="right")
-    for column in columns:
-        table.add_column(Text(column.strip()[:8]), justify="right", no_wrap=True)
-    for layer, row in enumerate(shares.tolist()):
+    for heading in ("layer", *(str(p) for p in active)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    for layer, row in enumerate(shares[:, active].tolist()):
         table.add_row(str(layer), *(_cell(share) for share in row))
-    return table
+    legend = "  ".join(f"{p} {tokens[p].strip()!r}" for p in active)
+    return Group(
+        table, Text(f"positions, with the tokens of the first prompt: {legend or 'none'}", style="dim")
+    )
 
 
 def _cell(share: float) -> Text:

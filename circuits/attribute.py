@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from circuits import memory
-from lens.nearest import unknown
 from lens.progress import Progress, silent
-from lens.registry import collect, names
+from lens.registry import Registry
 
 if TYPE_CHECKING:
     from circuits.edge_gradients import Points
@@ -33,18 +31,12 @@ class Method:
     takes_steps: bool = True
 
 
+METHODS = Registry("circuits.attribution", "METHOD", Method, "method")
+
+
 def methods() -> list[str]:
     """The names of all methods."""
-    from circuits import attribution
-
-    return [name.replace("_", "-") for name in names(attribution)]
-
-
-@cache
-def _collected() -> dict[str, Method]:
-    from circuits import attribution
-
-    return collect(attribution, "METHOD", Method)
+    return METHODS.names()
 
 
 def get_method(name: str) -> Method:
@@ -53,10 +45,7 @@ def get_method(name: str) -> Method:
     Raises:
         ValueError: there is none of that name; the message gives the nearest.
     """
-    found = _collected().get(name.replace("-", "_"))
-    if found is None:
-        raise ValueError(unknown("method", name, methods()))
-    return found
+    return METHODS.get(name)
 
 
 def attribute(

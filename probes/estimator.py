@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from lens.nearest import unknown
-from lens.registry import collect, names
+from lens.registry import Registry
 
 
 class LinearClassifier(Protocol):
@@ -39,18 +37,12 @@ class Estimator:
     new: Callable[[], LinearClassifier]
 
 
+ESTIMATORS = Registry("probes.estimators", "PROBE", Estimator, "estimator")
+
+
 def estimators() -> list[str]:
     """The names of all estimators."""
-    from probes import estimators as package
-
-    return [name.replace("_", "-") for name in names(package)]
-
-
-@cache
-def _collected() -> dict[str, Estimator]:
-    from probes import estimators as package
-
-    return collect(package, "PROBE", Estimator)
+    return ESTIMATORS.names()
 
 
 def get_estimator(name: str) -> Estimator:
@@ -59,7 +51,4 @@ def get_estimator(name: str) -> Estimator:
     Raises:
         ValueError: there is none of that name; the message gives the nearest.
     """
-    found = _collected().get(name.replace("-", "_"))
-    if found is None:
-        raise ValueError(unknown("estimator", name, estimators()))
-    return found
+    return ESTIMATORS.get(name)

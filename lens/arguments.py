@@ -146,6 +146,8 @@ def validity(
         if cached is None:
             return None
         mask = torch.ones(batch, n, dtype=torch.bool)
+    elif not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError("attention_mask must hold True or 1 where a token is real and False or 0 elsewhere")
     mask = mask.to(device=device, dtype=torch.bool)
     if mask.ndim == 2 and mask.shape[1] == n and length:
         before = mask.new_ones(batch, length) if cached is None else cached
@@ -154,6 +156,9 @@ def validity(
         raise ValueError(
             f"attention_mask is {tuple(mask.shape)} and the run has {(batch, length + n)} positions"
         )
+    if not bool(mask.any(-1).all()):
+        empty = int((~mask.any(-1)).nonzero()[0])
+        raise ValueError(f"row {empty} of attention_mask has no real token")
     return None if bool(mask.all()) else mask
 
 

@@ -85,12 +85,14 @@ def act_name(name: str, layer: int | str | None = None, layer_type: str | None =
     return f"blocks.{layer}.{suffix}"
 
 
-def expand(name: str | tuple[Any, ...], sites: Mapping[str, Site]) -> list[str]:
+def expand(name: Any, sites: Mapping[str, Site]) -> list[str]:
     """The full names that `name` stands for; a shorthand without a layer stands for all layers.
 
     Raises:
         ValueError: nothing of that name can fire in this model; the message gives the nearest names.
     """
+    if not isinstance(name, str) and not (isinstance(name, tuple) and name and isinstance(name[0], str)):
+        raise ValueError(f"a site is named by a string or a tuple such as ('pattern', 5), not by {name!r}")
     full = act_name(*name) if isinstance(name, tuple) else (name if name in sites else act_name(name))
     if full in sites:
         return [full]

@@ -8,7 +8,7 @@ one run into the next, and threads can share a model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -67,6 +67,8 @@ class Taps:
         grad: start the autograd graph at the sites read or given in `gradients`, so that
             `torch.autograd.grad(metric, list(taps.seen.values()))` works. Nothing upstream is differentiated.
         halt: raise `Halt` once all reads have been seen.
+
+    An edit that returns something of another shape or type than the activation raises a ValueError.
     """
 
     __slots__ = ("_alters", "edits", "grad", "gradients", "halt", "keep", "names", "reads", "seen")
@@ -104,7 +106,7 @@ class Taps:
             return x
         for edit in self.edits.get(site, ()):
             edited = edit(x)
-            x = x if edited is None else edited
+            x = x if edited is None else _checked(edited, site, x)
         if self.grad and x.is_floating_point():
             if not x.requires_grad:
                 x = x.detach().requires_grad_()
@@ -137,6 +139,18 @@ class Joined:
 
 
 AnyTaps = Off | Taps | Joined
+
+
+def _checked(edited: Any, site: str, x: Tensor) -> Tensor:
+    """What an edit returned, if it can stand in the activation's place."""
+    if not isinstance(edited, Tensor):
+        raise ValueError(
+            f"an edit at {site!r} returned {type(edited).__name__}; it must return a tensor or None"
+        )
+    if edited.shape != x.shape or edited.dtype != x.dtype:
+        made, there = f"{tuple(edited.shape)} {edited.dtype}", f"{tuple(x.shape)} {x.dtype}"
+        raise ValueError(f"an edit at {site!r} returned {made}; the activation there is {there}")
+    return edited
 
 
 def _several(functions: Edit | Iterable[Edit]) -> tuple[Edit, ...]:

@@ -30,11 +30,10 @@ def to_tokens(
     Raises:
         ValueError: there is no tokenizer, or nothing to tokenise.
     """
-    batch = [texts] if isinstance(texts, str) else list(texts)
+    batch = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, list | tuple) else []
     if not batch or not all(isinstance(t, str) for t in batch):
-        raise ValueError(
-            f"expected a text or a list of texts, got {type(texts).__name__} {str(texts)[:40]!r}"
-        )
+        got = f"{type(texts).__name__} {str(texts)[:40]!r}"
+        raise ValueError(f"expected a text, a list of texts or a tensor of token ids, got {got}")
     ids, mask = tokenizer_of(model).batch(batch, prepend_bos=prepend_bos, side=side)
     if ids.shape[1] == 0 or not bool(mask.any(-1).all()):
         empty = next(i for i, row in enumerate(mask) if not bool(row.any())) if ids.shape[1] else 0

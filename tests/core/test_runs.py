@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lens import text
 from lens.block import Block
 from lens.taps import Taps
 from tests.core.specimens import D_VOCAB, KINDS, N_CTX, N_LAYERS, ids, model
@@ -295,4 +296,4 @@ def test_texts_are_tokenised_padded_and_masked() -> None:
     assert m.to_single_token("w9") == 9
     for bad, message in (("", "prompt 0 is empty"), (["w3", 5], "expected a text"), ([], "expected a text")):
         with pytest.raises(ValueError, match=message):
-            m.to_tokens(bad, prepend_bos=False)
+            text.to_tokens(m, bad, prepend_bos=False)

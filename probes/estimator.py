@@ -1,52 +1,68 @@
-"""Estimators: how a probe is fitted. Each is a scikit-learn classifier whose answer is linear in the activation."""
+"""Kinds of probes: how each is fitted, and what it is fitted to. Every kind is a scikit-learn estimator, torch inside.
+
+Letters: n rows, d features, m texts, t tokens of the longest text, k outputs of a probe, c classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any, Literal, Protocol
 
 from lens.registry import Registry
 
+Target = Literal["classes", "values", "pairs", "heads", "sequences"]
 
-class LinearClassifier(Protocol):
-    """scikit-learn's contract (`sklearn.utils.estimator_checks.check_estimator` passes), with linear scores.
 
-    Scores are `X @ coef_.T + intercept_` in the units of the activations: one row of `coef_` [1, d] for two
-    classes, positive for the second; one row per class [c, d] for more, the largest wins.
-    """
-
-    classes_: np.ndarray
-    coef_: np.ndarray
-    intercept_: np.ndarray
+class Estimator(Protocol):
+    """scikit-learn's contract: `fit` returns the estimator itself, parameters are those of `__init__`."""
 
     def fit(self, X: Any, y: Any) -> Any: ...
 
-    def predict(self, X: Any) -> np.ndarray: ...
+    def predict(self, X: Any) -> Any: ...
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 
+    def set_params(self, **params: Any) -> Any: ...
+
 
 @dataclass(frozen=True)
-class Estimator:
-    """An entry of the registry `probes/estimators/`: what it is in one line, and how to make an unfitted one."""
+class Kind:
+    """An entry of the registry `probes/estimators/`.
 
+    Args:
+        name: the file's name, with `-` for `_`.
+        summary: what it is, in one line.
+        target: what `fit(X, y)` takes as y.
+            "classes": the class of each row, [n]. "values": numbers, [n] or [n, k].
+            "pairs": the class of each row, and `fit(X, y, pairs=[k, 2])`, rows that are each other's contrast.
+            "heads": for each row the row of its syntactic head, −1 for a root, [n].
+            "sequences": the class of each text; X is [m, t, d] with `fit(X, y, mask=[m, t])`.
+        new: makes an unfitted estimator; its keywords are the estimator's parameters.
+        penalty: the parameter that regularises it: "C" (inverse strength), "alpha" (strength) or None.
+        grid: values of that parameter worth trying, in increasing order.
+        linear: the fitted probe is `X @ coef_.T + intercept_`, with `coef_` [k, d] in the units of X.
+    """
+
+    name: str
     summary: str
-    new: Callable[[], LinearClassifier]
+    target: Target
+    new: Callable[..., Any]
+    penalty: Literal["C", "alpha"] | None = None
+    grid: tuple[float, ...] = ()
+    linear: bool = False
 
 
-ESTIMATORS = Registry("probes.estimators", "PROBE", Estimator, "estimator")
+ESTIMATORS = Registry("probes.estimators", "PROBE", Kind, "estimator")
 
 
 def estimators() -> list[str]:
-    """The names of all estimators."""
+    """The names of all kinds."""
     return ESTIMATORS.names()
 
 
-def get_estimator(name: str) -> Estimator:
-    """An estimator by name, `mass-mean` or `mass_mean`.
+def get_estimator(name: str) -> Kind:
+    """A kind by name, `mass-mean` or `mass_mean`.
 
     Raises:
         ValueError: there is none of that name; the message gives the nearest.

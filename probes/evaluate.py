@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lens.progress import Progress, silent
 from probes.dataset import Labelled
-from probes.estimator import Estimator, get_estimator
+from probes.estimator import Kind, get_estimator
 
 RESAMPLES = 2000
 Split = tuple[np.ndarray, np.ndarray]  # rows to fit, rows to judge
@@ -152,7 +152,7 @@ def _features(site: str, x: Tensor, n: int) -> np.ndarray:
     return x.detach().cpu().double().numpy()
 
 
-def _right(kind: Estimator, x: np.ndarray, labels: np.ndarray, splits: Sequence[Split]) -> np.ndarray:
+def _right(kind: Kind, x: np.ndarray, labels: np.ndarray, splits: Sequence[Split]) -> np.ndarray:
     """For each text whether its class was predicted by a probe that was fitted without its fold, [n] of 0 and 1."""
     right = np.zeros(len(labels))
     for fit, judge in splits:

@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from torch.nn import functional
 
-from probes.estimator import Estimator
+from probes.estimator import Kind
 from probes.estimators._linear import Linear
 
 CONSTANT = 1e-12  # a standard deviation below this share of the mean is rounding
@@ -133,6 +133,12 @@ def _standardisation(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(deviation > CONSTANT * np.abs(mean), deviation, 1.0)
 
 
-PROBE = Estimator(
-    summary="logistic regression with an L2 penalty, on standardised features", new=LogisticProbe
+PROBE = Kind(
+    name="logistic",
+    summary="logistic regression with an L2 penalty, on standardised features",
+    target="classes",
+    new=LogisticProbe,
+    penalty="C",
+    grid=tuple(10.0**e for e in range(-5, 5)),
+    linear=True,
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.estimator import Estimator
+from probes.estimator import Kind
 from probes.estimators._linear import Linear
 
 
@@ -42,4 +42,10 @@ class MassMeanProbe(Linear):
         return self
 
 
-PROBE = Estimator(summary="difference of the class means; the nearest mean decides", new=MassMeanProbe)
+PROBE = Kind(
+    name="mass-mean",
+    summary="difference of the class means; the nearest mean decides",
+    target="classes",
+    new=MassMeanProbe,
+    linear=True,
+)

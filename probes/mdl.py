@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -67,7 +68,7 @@ class Blocks:
     @property
     def steps(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """For every block but the first: the rows that were sent before it, and its own, each sorted."""
-        pairs = zip(self.ends[:-1], self.ends[1:], strict=True)
+        pairs = pairwise(self.ends)
         return tuple((np.sort(self.order[:a]), np.sort(self.order[a:b])) for a, b in pairs)
 
     def codelength(self, probabilities: Sequence[Float[np.ndarray, " _"]]) -> Codelength:
@@ -98,7 +99,7 @@ def blocks(
         ValueError: fractions that do not rise to 1, or a class with fewer than three rows.
     """
     n = len(labels)
-    rising = all(a < b for a, b in zip(fractions, fractions[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(fractions))
     if not fractions or not rising or fractions[0] <= 0 or fractions[-1] != 1:
         raise ValueError(f"the fractions of the online code must rise to 1, not {list(fractions)}")
     unit = _units(n, groups)

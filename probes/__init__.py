@@ -8,6 +8,7 @@ probes.train(model, data, site="resid_post").save("runs/animals")    # all of it
 
 from __future__ import annotations
 
+from probes.activations import Activations
 from probes.batched import Fits, Problem, fit_many
 from probes.dataset import Labelled
 from probes.estimator import get_estimator
@@ -17,5 +18,5 @@ from probes.store import Trained
 from probes.train import train
 
 __all__ = [
-    "Fits", "Labelled", "Problem", "Row", "Trained", "evaluate", "fit_many", "get_estimator", "harvest", "train",
+    "Activations", "Fits", "Labelled", "Problem", "Row", "Trained", "evaluate", "fit_many", "get_estimator", "harvest", "train",
 ]  # fmt: skip

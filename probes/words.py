@@ -1,0 +1,59 @@
+"""Words in tokens: which tokens of a text stand for a row's characters.
+
+1. A tokenizer gives each token the characters it stands for; tokens that it added itself stand for none.
+2. A row's tokens are those that share a character with it. They stand together; a token that two words share
+   ("don't" as `don` + `'t`, of the words "do" and "n't") belongs to both.
+
+Letters: p token, k rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from probes.labelled import Labelled
+
+
+def token_ranges(
+    labelled: Labelled,
+    rows: np.ndarray,
+    offsets: np.ndarray | Sequence[tuple[int, int]],
+    place: str | None = None,
+) -> np.ndarray:
+    """Int64 [k, 2]: the tokens [first, stop) of some rows of one text.
+
+    Args:
+        rows: int64 [k], all of the same text.
+        offsets: [p, 2], the characters of each token of that text; (0, 0) for an added one.
+        place: a named span of each row instead of the row itself.
+
+    Raises:
+        ValueError: no token stands for a row; text and word are named.
+    """
+    offsets = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+    real = np.flatnonzero(offsets[:, 0] < offsets[:, 1])
+    starts, ends = offsets[real, 0], offsets[real, 1]
+    spans = labelled.spans if place is None else labelled.places[place]
+    found = np.empty((len(rows), 2), dtype=np.int64)
+    for i, row in enumerate(rows.tolist()):
+        start, end = (0, np.inf) if spans is None else spans[row]
+        hit = real[(starts < end) & (ends > start)]
+        if not hit.size:
+            raise ValueError(_lost(labelled, row, place))
+        found[i] = hit[0], hit[-1] + 1
+    return found
+
+
+def _lost(labelled: Labelled, row: int, place: str | None) -> str:
+    index = int(labelled.text[row])
+    text = labelled.texts[index]
+    shown = repr(text if len(text) <= 40 else text[:39] + "…")
+    spans = labelled.spans if place is None else labelled.places[place]
+    if spans is None:
+        return f"text {index} {shown} has no tokens"
+    start, end = spans[row].tolist()
+    return f"text {index} {shown}: no token stands for the word {text[start:end]!r} at {start} to {end}"

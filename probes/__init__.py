@@ -11,6 +11,7 @@ from __future__ import annotations
 from probes.activations import Activations
 from probes.batched import Fits, Problem, fit_many
 from probes.dataset import Labelled
+from probes.eraser import Eraser, fit_eraser
 from probes.estimator import get_estimator
 from probes.evaluate import Row, evaluate
 from probes.harvest import harvest
@@ -18,5 +19,5 @@ from probes.store import Trained
 from probes.train import train
 
 __all__ = [
-    "Activations", "Fits", "Labelled", "Problem", "Row", "Trained", "evaluate", "fit_many", "get_estimator", "harvest", "train",
+    "Activations", "Eraser", "Fits", "Labelled", "Problem", "Row", "Trained", "evaluate", "fit_eraser", "fit_many", "get_estimator", "harvest", "train",
 ]  # fmt: skip

@@ -13,7 +13,6 @@ pairs, method, …), and one safetensors file per part, each written whole or no
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import shutil
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from circuits.metrics import metric_name
 from lens import atomic
+from lens.exhaustion import out_of_memory, release
 from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -231,18 +231,3 @@ def _attempt(
         if share == 1:
             raise MemoryError(f"{label}: one pair alone does not fit the memory there is") from error
     return None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Is this error, of whatever device, one of memory?"""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-
-
-def release() -> None:
-    """Give back what the failed attempt held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

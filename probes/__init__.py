@@ -17,7 +17,9 @@ from probes.evaluate import Row, evaluate
 from probes.harvest import harvest
 from probes.store import Trained
 from probes.train import train
+from probes.writers import Writers, writers
 
 __all__ = [
     "Activations", "Eraser", "Fits", "Labelled", "Problem", "Row", "Trained", "evaluate", "fit_eraser", "fit_many", "get_estimator", "harvest", "train",
+    "Writers", "writers",
 ]  # fmt: skip

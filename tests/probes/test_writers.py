@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,8 @@ from tests.parity import ours, prompts
 
 FAMILIES = [
     ("gpt2", "tied"), ("gpt_neo", "windowed"), ("gptj", "partial"), ("gpt_neox", "parallel"),
-    ("gpt_neox", "sequential"), ("opt", "before"), ("llama", "untied"), ("llama", "biased"), ("qwen2", "windowed"), ("gemma", "tied"),
+    ("gpt_neox", "sequential"), ("opt", "before"), ("llama", "untied"), ("llama", "biased"),
+    ("qwen2", "windowed"), ("gemma", "tied"),
     ("gemma2", "capped"), ("gemma2", "uncapped"), ("olmo2", "grouped"), ("olmo2", "biased"),
     ("phi", "plain"), ("mixtral", "top2"),
 ]  # fmt: skip
@@ -85,6 +88,19 @@ def test_attention_only_model(induction: Transformer) -> None:
     found = writers(induction, ids, direction(induction), "blocks.1.hook_resid_post")
     assert found.error < 1e-5
     assert not [name for name in found.names if name.startswith("m")]
+
+
+def test_norms_with_mean_and_bias_on_branches(tiny: Transformer) -> None:
+    stack = replace(tiny.cfg.stack, norm_placement=frozenset({"in", "out"}), attn_bias=frozenset({"o"}))
+    model = Transformer(replace(tiny.cfg, stack=stack))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
+    assert model.block(0).ln1_post is not None
+    ids = torch.randint(1, 40, (5, 7), generator=generator)
+    found = writers(model, ids, direction(model), "blocks.2.hook_resid_post", at=[1, 2, 3, 4, 6])
+    assert "a2.bias" in found.names
+    assert found.error < 1e-10
 
 
 def test_texts_of_any_length_are_as_alone(tiny: Transformer) -> None:

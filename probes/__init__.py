@@ -10,16 +10,32 @@ from __future__ import annotations
 
 from probes.activations import Activations
 from probes.batched import Fits, Problem, fit_many
-from probes.dataset import Labelled
 from probes.eraser import Eraser, fit_eraser
 from probes.estimator import get_estimator
 from probes.evaluate import Row, evaluate
 from probes.harvest import harvest
+from probes.labelled import Classes, Heads, Labelled, Values
 from probes.store import Trained
 from probes.train import train
 from probes.writers import Writers, writers
 
 __all__ = [
-    "Activations", "Eraser", "Fits", "Labelled", "Problem", "Row", "Trained", "evaluate", "fit_eraser", "fit_many", "get_estimator", "harvest", "train",
-    "Writers", "writers",
+    "Activations",
+    "Classes",
+    "Eraser",
+    "Fits",
+    "Heads",
+    "Labelled",
+    "Problem",
+    "Row",
+    "Trained",
+    "Values",
+    "Writers",
+    "evaluate",
+    "fit_eraser",
+    "fit_many",
+    "get_estimator",
+    "harvest",
+    "train",
+    "writers",
 ]  # fmt: skip

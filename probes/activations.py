@@ -245,9 +245,13 @@ class Activations:
         found.refuse_damage(verify=verify)
         rows = found.rows()
         shards = [manifest.Shard(found.folder / shard["file"]) for shard in found.shards]
+        record = found.record | {
+            "kept_float32": manifest.counted(shard["kept_float32"] for shard in found.shards),
+            "batch_size": found.batch_size,
+        }
         return cls(
             shards, rows["text"], rows["position"],
-            offsets=rows.get("offsets"), record=found.record, path=found.folder,
+            offsets=rows.get("offsets"), record=record, path=found.folder,
         )  # fmt: skip
 
 

@@ -69,15 +69,13 @@ def train(
     """Fit a probe at every layer and show how well each reads the label of texts it has not seen."""
     from lens.cli_progress import bar
     from lens.load import load
-    from probes.dataset import Labelled
     from probes.estimator import get_estimator
     from probes.evaluate import split
-    from probes.harvest import check_position
     from probes.store import check_destination
+    from probes.texts import Labelled
     from probes.train import train as fit
 
     get_estimator(estimator)
-    check_position(position)
     labelled = Labelled.read(data)
     if groups and labelled.groups is None:
         raise ValueError(f"--groups needs a column 'group', which {str(data)!r} does not have")

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens.progress import Progress, silent
-from probes.dataset import Labelled
+from probes.texts import Labelled
 from probes.estimator import Kind, get_estimator
 
 RESAMPLES = 2000

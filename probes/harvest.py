@@ -1,157 +1,215 @@
-"""Activations of many texts, one vector per text and site.
+"""Activations of labelled rows, harvested once, in memory or into a folder that survives being killed.
 
-1. Texts are run in batches of similar length, padded on the right.
-2. One forward per batch reads all sites and stops at the deepest; what is kept of a site is one vector per
-   text, taken as the run passes it, so that no batch's activations are held at all positions.
+1. Every text is tokenised and aligned with its rows (`positions.py`); what is wrong with any of them is told now.
+2. Texts are put into shards, shards are cut into batches of similar length (`shards.py`).
+3. One forward per batch reads all sites and stops at the deepest (`reading.py`).
+4. A finished shard is written whole or not at all and entered with its hash in the manifest (`manifest.py`). Begun
+   again, a harvest checks what is there and makes what is missing or damaged; the result is, bit for bit, that of
+   an undisturbed run on the same machine.
 
-Letters: n texts, b batch, p position, d width of a site.
+Memory beyond the model and the data is bounded, whatever the number of rows: one shard in float32 and its largest site
+once more, the forward of one batch of at most 4,096 tokens (or one text), and some 100 bytes per row for where it is
+from. In memory (`out=None`) the result comes on top, its largest site twice.
+
+Letters: m texts, n rows, d width of a site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lens.nearest import unknown
 from lens.progress import Progress, silent
-from lens.sites import NamesFilter, Site, resolve
-from lens.taps import Halt, Taps
+from lens.sites import NamesFilter
+from lens.text import tokenizer_of
+from probes import manifest
+from probes.activations import Activations
+from probes.labelled import Labelled
+from probes.lock import locked
+from probes.manifest import Manifest
+from probes.positions import ALL, Choice, Positions, choose, plan
+from probes.reading import probed_sites
+from probes.shards import Shards
 
 if TYPE_CHECKING:
     from lens.model import Transformer
 
-Position = Literal["last", "mean"]
+DTYPES = {
+    "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64,
+}  # fmt: skip
+SHARD_SIZE = 256 * 2**20
+LABEL = "reading activations"
 
 
 def harvest(
     model: Transformer,
-    texts: Sequence[str],
-    sites: NamesFilter,
+    data: Labelled | Sequence[str],
+    sites: NamesFilter = "resid_post",
     *,
-    position: str = "last",
+    positions: Positions = "last",
+    dtype: str | None = None,
+    out: str | Path | None = None,
     batch_size: int = 32,
+    shard_size: int = SHARD_SIZE,
     progress: Progress = silent,
-) -> dict[str, Tensor]:
-    """Activations [n, d] of every text at every site, by full site name in firing order, on the CPU.
-
-    The whole result is held in memory: n × d × 4 bytes for each site (float32; float64 for a float64 model).
+) -> Activations:
+    """Activations [n, d] of every row at every site.
 
     Args:
-        texts: n texts, none of them empty.
-        sites: a site name, a shorthand ("resid_post" for every layer), a list of those, or a function of the
-            full name. Axes after the position are flattened: [head, d_head] becomes d.
-        position: "last", the last token of each text, or "mean" over its tokens (with the beginning-of-text
-            token where the tokenizer adds one).
-        batch_size: texts per forward; only speed and memory depend on it.
+        data: labelled rows, or plain texts. A text's own tokens are looked at, not those that the tokenizer adds.
+        sites: a site name, a shorthand ("resid_post" for every layer), a list of those, or a function of the full
+            name. Axes after the position are flattened: [head, d_head] becomes d.
+        positions: "last", "first" or "mean", of the tokens of each row (a word's, or the whole text's); "all", a
+            row for each token of every text; a place of the data, such as "city" (its last token) or "city:mean";
+            a token of each text by number, 0 its first (with what the tokenizer adds) and −1 its last; or a
+            function (text, characters of each token, (first, stop) of the row) → token.
+        dtype: "float16", "bfloat16", "float32" or "float64"; None: float32, or float64 of a float64 model. Where
+            a site's values in a shard do not fit, they stay float32 there, as the record tells.
+        out: a folder to write to. If it holds the beginning of this same harvest, that is gone on with; if it
+            holds all of it, nothing is run. Where batches and shards were cut is then taken from there.
+        batch_size: texts per forward. Only speed, memory and the last bits of the values depend on it.
+        shard_size: bytes per shard before they are narrowed to `dtype`.
+        progress: told (texts done, m, label) between batches; may raise `Cancelled`, after which the shards that
+            are finished stay, and the same call goes on.
 
     Raises:
-        ValueError: an unknown site or position, a site that has no vector per position, no texts, a text that
-            is empty or longer than the context, or activations that are not finite; the message names the text
-            and the site.
+        ValueError: an unknown site, dtype or choice of positions, a site without vectors, a text that is empty or
+            longer than the context, a word that no token stands for, a position past the end, activations that are
+            not finite (text, word and site are named), a folder that holds something else (it says what differs)
+            or is being written.
+        MemoryError: not even one text fits.
+        OSError: the folder cannot be written.
     """
-    check_position(position)
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    for name, value in {"batch_size": batch_size, "shard_size": shard_size}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(unknown("dtype", dtype, DTYPES))
+    labelled = data if isinstance(data, Labelled) else _texts(data)
     names = probed_sites(model, sites)
-    rows = _token_rows(model, texts)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    found: dict[str, Tensor] = {}
-    progress(0, len(rows), "reading activations")
-    for start in range(0, len(rows), batch_size):
-        chosen = order[start : start + batch_size]
-        for name, x in _read(model, [rows[i] for i in chosen], names, position).items():
-            _check_finite(x, name, chosen, texts)
-            if name not in found:
-                found[name] = x.new_empty(len(rows), x.shape[1])
-            found[name][chosen] = x
-        progress(min(start + batch_size, len(rows)), len(rows), "reading activations")
-    return {name: found[name] for name in names}
+    choice = choose(positions, labelled)
+    tokenizer = tokenizer_of(model)
+    kept = DTYPES[dtype] if dtype else torch.float64 if model.dtype == torch.float64 else torch.float32
+    planned = plan(model, tokenizer, labelled, choice, progress)
+    shards = Shards(model, tokenizer, labelled, planned, names, kept, shard_size)
+    if out is None:
+        return _in_memory(shards, choice, batch_size, progress)
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; a folder is written there")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _write(shards, folder, choice, batch_size, progress)
+        return Activations.open(folder, verify=False)
 
 
-def check_position(position: str) -> None:
-    """Raise a ValueError unless `position` is one that `harvest` takes."""
-    if position not in get_args(Position):
-        raise ValueError(unknown("position", position, get_args(Position)))
+def _texts(data: Any) -> Labelled:
+    if isinstance(data, str) or not isinstance(data, Sequence) or not len(data):
+        raise ValueError("expected labelled rows, or a list of texts with at least one text")
+    return Labelled.unlabelled(data)
 
 
-def probed_sites(model: Transformer, sites: NamesFilter) -> list[str]:
-    """The full names that `sites` stands for, in firing order.
+def _in_memory(shards: Shards, choice: Choice, batch_size: int, progress: Progress) -> Activations:
+    sizes, told = [batch_size], _teller(shards, progress)
+    pieces = [shards.make(i, sizes[-1], told, sizes.append) for i in range(len(shards.bounds) - 1)]
+    record = _record(shards, choice, weights=False)
+    record["kept_float32"] = manifest.counted(_wide_sites(shards, piece) for piece in pieces)
+    joined = {}
+    for site in shards.sites:
+        parts = [piece.pop(site) for piece in pieces]
+        dtype = shards.wide if site in record["kept_float32"] else shards.dtype
+        joined[site] = parts[0] if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
+    planned = shards.plan
+    return Activations(
+        [joined], planned.text, planned.tokens[:, 1] - 1, offsets=planned.offsets, record=record
+    )  # fmt: skip
+
+
+def _write(shards: Shards, folder: Path, choice: Choice, batch_size: int, progress: Progress) -> None:
+    """Make what the folder lacks of this harvest."""
+    found = _begin(shards, folder, choice, batch_size)
+    shards = replace(shards, cuts=tuple(found.bounds))
+    told = _teller(shards, progress)
+
+    def smaller(size: int) -> None:
+        found.batch_size = size
+        found.write()
+
+    for i in range(found.n_shards):
+        if any(entry["number"] == i for entry in found.shards):
+            told(found.bounds[i + 1])
+            continue
+        tensors = shards.make(i, found.batch_size, told, smaller)
+        file = f"shard-{i:05}.safetensors"
+        size, sha256 = manifest.write_tensors(folder / file, tensors)
+        found.shards.append(
+            {
+                "number": i, "file": file, "rows": shards.rows(i), "bytes": size, "sha256": sha256,
+                "kept_float32": _wide_sites(shards, tensors),
+            }
+        )  # fmt: skip
+        found.shards.sort(key=lambda entry: entry["number"])
+        found.write()
+
+
+def _begin(shards: Shards, folder: Path, choice: Choice, batch_size: int) -> Manifest:
+    """The manifest of what is there and whole, or a new one.
 
     Raises:
-        ValueError: a name that cannot fire in this model, nothing at all, or a site without one vector per
-            position.
+        ValueError: the folder holds something else, or its manifest cannot be trusted.
     """
-    names = resolve(sites, model.sites)
-    if not names:
-        raise ValueError("no sites are named")
-    for name in names:
-        if not _has_vectors(model.sites[name]):
+    for stale in folder.glob(".*.partial"):
+        stale.unlink()
+    record = _record(shards, choice)
+    if not (folder / manifest.FILE).is_file():
+        others = [file.name for file in folder.iterdir() if file.name not in (manifest.ROWS_FILE, ".lock")]
+        if others:
             raise ValueError(
-                f"{name!r} cannot be probed: it is [{model.sites[name].shape}], and a probe reads a vector per "
-                "position, such as resid_post or z"
+                f"{str(folder)!r} is no store of activations and not empty: it holds {others[0]!r}; name a new folder"
             )
-    return names
+        found = Manifest(folder, record, shards.bounds, "", batch_size)
+    else:
+        found = Manifest.read(folder)
+        where = f"the store {str(folder)!r}"
+        manifest.refuse_differences(where, found.record, record)
+        manifest.refuse_sites(where, found.record["sites"], shards.sites)
+        found.shards = [entry for entry in found.shards if found.damage(entry) is None]
+    if not found.rows_sha256 or found.rows_damage():
+        planned = shards.plan
+        arrays = {"text": planned.text, "position": planned.tokens[:, 1] - 1}
+        arrays |= {} if planned.offsets is None else {"offsets": planned.offsets}
+        rows = {name: torch.from_numpy(x.astype(np.int32)) for name, x in arrays.items()}
+        found.rows_sha256 = manifest.write_tensors(folder / manifest.ROWS_FILE, rows)[1]
+    found.write()
+    return found
 
 
-def _has_vectors(site: Site) -> bool:
-    axes = site.shape.split()
-    return axes[:2] == ["batch", "pos"] and len(axes) > 2 and "key" not in axes and not site.conditional
+def _record(shards: Shards, choice: Choice, *, weights: bool = True) -> dict[str, Any]:
+    data, model = shards.labelled, shards.model
+    return {
+        "model": manifest.about_model(model, weights=weights),
+        "data": manifest.about_data(data, all_tokens=choice.how == ALL),
+        "positions": choice.name,
+        "dtype": str(shards.dtype).removeprefix("torch."),
+        "sites": shards.widths,
+        "licence": data.licence,
+        "source": data.source,
+        "device": model.device.type,
+    }
 
 
-def _token_rows(model: Transformer, texts: Sequence[str]) -> list[list[int]]:
-    from lens import arguments
-    from lens.text import tokenizer_of
-
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("expected a list of texts with at least one text")
-    tokenizer = tokenizer_of(model)
-    rows = []
-    for i, text in enumerate(texts):
-        try:
-            row = list(tokenizer.prompt(text))
-            arguments.check_length(model.cfg, len(row))
-        except ValueError as error:
-            raise ValueError(f"text {i} {_short(text)}: {error}") from error
-        if not row or not text:
-            raise ValueError(f"text {i} is empty: it has no tokens")
-        rows.append(row)
-    return rows
+def _wide_sites(shards: Shards, tensors: Mapping[str, Tensor]) -> list[str]:
+    """The sites that could not be narrowed."""
+    return [site for site, x in tensors.items() if x.dtype != shards.dtype]
 
 
-def _read(model: Transformer, rows: list[list[int]], names: list[str], position: str) -> dict[str, Tensor]:
-    """One forward: a vector per row and site, on the CPU."""
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-    mask = torch.arange(ids.shape[1], device=model.device) < lengths[:, None]  # [b, p]
-
-    def keep(site: str, x: Tensor) -> Tensor:
-        x = x.flatten(2)  # [b, p, d]
-        if position == "last":
-            picked = x[torch.arange(len(rows), device=x.device), lengths - 1]
-            return picked if picked.dtype == torch.float64 else picked.float()
-        x = x if x.dtype == torch.float64 else x.float()
-        return x.masked_fill(~mask[..., None], 0).sum(1) / lengths[:, None].to(x.dtype)
-
-    taps = Taps(names, keep=keep, halt=True)
-    with suppress(Halt):
-        model(ids.to(model.device), attention_mask=None if bool(mask.all()) else mask, taps=taps)
-    return {name: x.cpu() for name, x in taps.seen.items()}
-
-
-def _check_finite(x: Tensor, site: str, chosen: list[int], texts: Sequence[str]) -> None:
-    finite = x.isfinite().all(1)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        what = "NaN" if bool(x[row].isnan().any()) else "infinite"
-        i = chosen[row]
-        raise ValueError(f"the activation of text {i} {_short(texts[i])} at {site!r} is {what}")
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:39] + "…")
+def _teller(shards: Shards, progress: Progress) -> Callable[[int], None]:
+    total = len(shards.labelled.texts)
+    return lambda done: progress(done, total, LABEL)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ FORMAT = "probes.activations"
 VERSION = 1
 FILE = "manifest.json"
 ROWS_FILE = "rows.safetensors"
-NAMES = ("name", "revision", "origin")
-"""For people; equality is by content."""
+NOT_COMPARED = ("name", "revision", "origin", "sites", "licence", "source", "device")
+"""What equality does not depend on, or is compared in its own way; equality is by content."""
 
 
 @dataclass
@@ -43,16 +44,16 @@ class Manifest:
     Args:
         folder: where it stands.
         record: what was harvested, as plain JSON types.
-        n_shards: how many there will be.
-        shards: one entry for each that is finished: number, file, rows, bytes, sha256, float32 (sites that
-            float16 could not hold).
+        bounds: the texts where shards begin, and the number of texts at the end.
         rows_sha256: of the rows' file.
         batch_size: texts per forward; smaller than asked for once memory ran out.
+        shards: one entry for each that is finished: number, file, rows, bytes, sha256, kept_float32 (the sites
+            whose values a narrower type could not hold).
     """
 
     folder: Path
     record: dict[str, Any]
-    n_shards: int
+    bounds: tuple[int, ...]
     rows_sha256: str
     batch_size: int
     shards: list[dict[str, Any]] = field(default_factory=list)
@@ -72,22 +73,26 @@ class Manifest:
             held = json.loads(file.read_text(encoding="utf-8"))
             if held["format"] != FORMAT or held["version"] != VERSION:
                 raise ValueError(f'its "format" is not "{FORMAT}", version {VERSION}')
-            return cls(
-                folder, dict(held["record"]), int(held["n_shards"]), str(held["rows_sha256"]),
-                int(held["batch_size"]), [dict(shard) for shard in held["shards"]],
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"the manifest {str(file)!r} cannot be read: {error}") from error
+            if held.pop("sha256") != _sha_of(held):
+                raise ValueError("it is not what was written, its SHA-256 differs")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"the manifest {str(file)!r} cannot be read: {reason}") from error
+        return cls(
+            folder, held["record"], tuple(held["bounds"]), held["rows_sha256"], held["batch_size"], held["shards"]
+        )  # fmt: skip
 
     def write(self) -> None:
         """Replace what stands in the folder."""
-        atomic.write_json(
-            self.folder / FILE,
-            {
-                "format": FORMAT, "version": VERSION, "record": self.record, "n_shards": self.n_shards,
-                "batch_size": self.batch_size, "rows_sha256": self.rows_sha256, "shards": self.shards,
-            },
-        )  # fmt: skip
+        held = {
+            "format": FORMAT, "version": VERSION, "record": self.record, "bounds": list(self.bounds),
+            "batch_size": self.batch_size, "rows_sha256": self.rows_sha256, "shards": self.shards,
+        }  # fmt: skip
+        atomic.write_json(self.folder / FILE, held | {"sha256": _sha_of(held)})
+
+    @property
+    def n_shards(self) -> int:
+        return len(self.bounds) - 1
 
     @property
     def finished(self) -> bool:
@@ -160,6 +165,11 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
         return temporary.stat().st_size, sha256(temporary)
 
 
+def counted(kept: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Site → in how many shards its values stayed float32, for the record."""
+    return dict(Counter(site for sites in kept for site in sites))
+
+
 def sha256(file: Path) -> str:
     """Of a file's bytes, in hexadecimal."""
     with file.open("rb") as opened:
@@ -169,17 +179,17 @@ def sha256(file: Path) -> str:
 # ---- what a store depends on
 
 
-def about_model(model: Transformer) -> dict[str, Any]:
-    """The model and its tokenizer, by name and content."""
-    return {
+def about_model(model: Transformer, *, weights: bool = True) -> dict[str, Any]:
+    """The model and its tokenizer, by name and content; weights are read through unless told not to."""
+    known = {
         "name": model.name,
         "revision": model.revision,
         "origin": model.origin,
-        "config_sha256": hashlib.sha256(json.dumps(model.cfg.to_dict(), sort_keys=True).encode()).hexdigest(),
+        "config_sha256": _sha_of(model.cfg.to_dict()),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "weights_sha256": _weights(model),
         "tokenizer_sha256": _tokenizer(model),
     }
+    return known | ({"weights_sha256": _weights(model)} if weights else {})
 
 
 def about_data(labelled: Labelled, *, all_tokens: bool) -> dict[str, Any]:
@@ -195,15 +205,30 @@ def about_data(labelled: Labelled, *, all_tokens: bool) -> dict[str, Any]:
 def refuse_differences(where: str, held: Mapping[str, Any], wanted: Mapping[str, Any], of: str = "") -> None:
     """Raise a ValueError that names the first thing in which a store differs from what is wanted."""
     for key, value in wanted.items():
+        if key in NOT_COMPARED:
+            continue
         if isinstance(value, Mapping):
             refuse_differences(where, held.get(key, {}), value, f"{key} ")
-        elif key in held and key not in NAMES and held[key] != value:
+            continue
+        if key in held and held[key] != value:
             name = f"{of}{key}".replace("_sha256", "").replace("_", " ")
             old, new = (_short(x) for x in (held[key], value))
             names = (
                 f" ({held['name']!r} and {wanted['name']!r})" if "name" in held and "name" in wanted else ""
             )
             raise ValueError(f"{where} is of other work: its {name} is {old}, not {new}{names}")
+
+
+def refuse_sites(where: str, held: Iterable[str], wanted: Sequence[str]) -> None:
+    """Raise a ValueError that names a site which only one of them has."""
+    if lacking := [site for site in wanted if site not in held]:
+        raise ValueError(f"{where} is of other work: it has no {lacking[0]!r}")
+    if further := [site for site in held if site not in wanted]:
+        raise ValueError(f"{where} is of other work: it has {further[0]!r} too")
+
+
+def _sha_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _weights(model: Transformer) -> str:
@@ -220,7 +245,7 @@ def _tokenizer(model: Transformer) -> str | None:
     tokenizer = model.tokenizer
     if tokenizer is None:
         return None
-    return hashlib.sha256(json.dumps([tokenizer.backend.to_str(), tokenizer.special]).encode()).hexdigest()
+    return _sha_of([tokenizer.backend.to_str(), tokenizer.special])
 
 
 def _short(value: Any) -> str:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from lens.progress import Progress, silent
-from probes.dataset import Labelled
 from probes.estimator import get_estimator
 from probes.evaluate import evaluate, split
-from probes.harvest import harvest, probed_sites
+from probes.harvest import harvest
+from probes.reading import probed_sites
 from probes.store import Trained, directions
+from probes.texts import Labelled
 
 if TYPE_CHECKING:
     from lens.model import Transformer
@@ -50,9 +51,10 @@ def train(
     kind = get_estimator(estimator)
     split(labelled, folds, seed)
     sites = probed_sites(model, site)
-    activations = harvest(
-        model, labelled.texts, sites, position=position, batch_size=batch_size, progress=progress
+    store = harvest(
+        model, labelled.texts, sites, positions=position, batch_size=batch_size, progress=progress
     )
+    activations = {name: store[name] for name in store.sites}
     rows = evaluate(
         activations, labelled, estimator, folds=folds, seed=seed, shuffles=shuffles, progress=progress
     )

@@ -43,17 +43,19 @@ def token_ranges(
         start, end = (0, np.inf) if spans is None else spans[row]
         hit = real[(starts < end) & (ends > start)]
         if not hit.size:
-            raise ValueError(_lost(labelled, row, place))
+            raise ValueError(f"{described(labelled, row, place)}: no token stands for it")
         found[i] = hit[0], hit[-1] + 1
     return found
 
 
-def _lost(labelled: Labelled, row: int, place: str | None) -> str:
+def described(labelled: Labelled, row: int, place: str | None = None) -> str:
+    """What messages call a row: its text, and its word where it is not the whole of it."""
     index = int(labelled.text[row])
     text = labelled.texts[index]
-    shown = repr(text if len(text) <= 40 else text[:39] + "…")
+    start_of = text if len(text) <= 40 else text[:39] + "…"
+    shown = f"text {index} {start_of!r}"
     spans = labelled.spans if place is None else labelled.places[place]
     if spans is None:
-        return f"text {index} {shown} has no tokens"
+        return shown
     start, end = spans[row].tolist()
-    return f"text {index} {shown}: no token stands for the word {text[start:end]!r} at {start} to {end}"
+    return f"{shown}, the word {text[start:end]!r} at {start}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lens.progress import Cancelled
-from probes.dataset import Labelled
+from probes.texts import Labelled
 from probes.evaluate import Row, evaluate, split
 
 

@@ -15,7 +15,7 @@ from lens.cli_errors import run as run_app
 from lens.load import save
 from lens.model import Transformer
 from probes.cli import app
-from probes.dataset import Labelled
+from probes.texts import Labelled
 from probes.store import Trained
 from tests.probes.conftest import WORDS
 
@@ -53,7 +53,8 @@ def test_json_is_what_the_functions_give(
     told = json.loads(captured.out)
     labelled = Labelled.from_csv(data)
     labelled = Labelled(labelled.texts, labelled.labels, labelled.classes)
-    activations = probes.harvest(tiny, labelled.texts, "resid_post")
+    store = probes.harvest(tiny, labelled.texts, "resid_post")
+    activations = {site: store[site] for site in store.sites}
     rows = probes.evaluate(activations, labelled, folds=4, seed=2, shuffles=2)
     assert told["sites"] == [{"layer": i, **vars(row)} for i, row in enumerate(rows)]
     assert told["data"]["per_class"] == {"b": 20, "m": 20} and told["data"]["groups"] is None
@@ -105,7 +106,7 @@ MISTAKES = {
     "did you mean 'blocks.": ["--site", "resid_pots"],
     "cannot be probed": ["--site", "pattern"],
     "'logistc' is not a known estimator; did you mean 'logistic'?": ["--estimator", "logistc"],
-    "'first' is not a known position; choose from last, mean": ["--position", "first"],
+    "'lats' is not a known choice of positions; did you mean 'last'": ["--position", "lats"],
     "the class 'b' has 20 texts, fewer than the 21 folds": ["--folds", "21", "--no-groups"],
     "there are 10 groups, fewer than the 11 folds": ["--folds", "11"],
     "folds is 1": ["--folds", "1"],

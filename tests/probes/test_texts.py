@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.dataset import Labelled
+from probes.texts import Labelled
 
 
 def written(folder: Path, name: str, text: str | bytes) -> Path:

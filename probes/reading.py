@@ -1,0 +1,111 @@
+"""One batch of texts through the model: the vectors of their rows at every site, and nothing else.
+
+1. Texts are padded on the right; one forward reads all sites and stops at the deepest.
+2. As the run passes a site, the vectors of the rows are picked there and then, so that no site's activations are
+   held at all positions.
+
+Letters: b batch, p position, d width of a site, k rows of the batch, t tokens that are averaged in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lens.sites import NamesFilter, Site, resolve
+from lens.taps import Halt, Taps
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+
+MAX_TOKENS = 4096
+"""A batch is no larger than this, padding included, unless a single text is."""
+
+
+def probed_sites(model: Transformer, sites: NamesFilter) -> list[str]:
+    """The full names that `sites` stands for, in firing order.
+
+    Raises:
+        ValueError: a name that cannot fire in this model, nothing at all, or a site without one vector per
+            position.
+    """
+    names = resolve(sites, model.sites)
+    if not names:
+        raise ValueError("no sites are named")
+    for name in names:
+        if not _has_vectors(model.sites[name]):
+            raise ValueError(
+                f"{name!r} cannot be probed: it is [{model.sites[name].shape}], and a probe reads a vector per "
+                "position, such as resid_post or z"
+            )
+    return names
+
+
+def _has_vectors(site: Site) -> bool:
+    axes = site.shape.split()
+    return axes[:2] == ["batch", "pos"] and len(axes) > 2 and "key" not in axes and not site.conditional
+
+
+def batches(texts: np.ndarray, lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Texts cut into batches of similar length: at most `size` of them, and at most `MAX_TOKENS` with padding.
+
+    Args:
+        texts: text numbers.
+        lengths: tokens of each of them.
+    """
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        stop = first + 1
+        while stop < min(first + size, len(order)):
+            if lengths[order[stop]] * (stop + 1 - first) > MAX_TOKENS:
+                break
+            stop += 1
+        yield texts[order[first:stop]]
+        first = stop
+
+
+def read(
+    model: Transformer,
+    ids: Sequence[Sequence[int]],
+    row: np.ndarray,
+    tokens: np.ndarray,
+    sites: Sequence[str],
+) -> dict[str, Tensor]:
+    """Site → [k, d] on the CPU, float32 (float64 of a float64 model); one forward.
+
+    Args:
+        ids: b texts.
+        row: int64 [k], the text of each row, as an index into `ids`.
+        tokens: int64 [k, 2], its tokens [first, stop), averaged if there are several.
+    """
+    device = model.device
+    lengths = torch.tensor([len(text) for text in ids])
+    padded = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
+    for i, text in enumerate(ids):
+        padded[i, : len(text)] = torch.tensor(text)
+    mask = torch.arange(padded.shape[1]) < lengths[:, None]  # [b, p]
+    counts = torch.from_numpy(tokens[:, 1] - tokens[:, 0])
+    starts = counts.cumsum(0) - counts
+    text_at = torch.from_numpy(row).repeat_interleave(counts).to(device)  # [t]
+    token_at = torch.arange(int(counts.sum())) + (torch.from_numpy(tokens[:, 0]) - starts).repeat_interleave(
+        counts
+    )
+    token_at = token_at.to(device)
+    several = bool((counts > 1).any())
+    counts = counts.to(device)
+
+    def keep(site: str, x: Tensor) -> Tensor:
+        picked = x[text_at, token_at].flatten(1)  # [t, d]
+        picked = picked if picked.dtype == torch.float64 else picked.float()
+        return torch.segment_reduce(picked, "mean", lengths=counts) if several else picked
+
+    taps = Taps(sites, keep=keep, halt=True)
+    with suppress(Halt):
+        model(padded.to(device), attention_mask=None if bool(mask.all()) else mask.to(device), taps=taps)
+    return {site: taps.seen[site].cpu() for site in sites}

@@ -1,0 +1,163 @@
+"""The pieces of one harvest: which texts form a shard, and a shard's activations.
+
+1. Consecutive texts are put into shards of at most so many rows. A shard's texts are cut into batches of similar
+   length. Both depend on the data only, so that every run makes the same batches, wherever it begins.
+2. A shard's vectors are held in float32 until it is complete, then narrowed; where a site's values do not fit the
+   narrower type, that site stays float32 in that shard.
+3. Where memory runs out, the shard is begun again with batches of half the size.
+
+Letters: m texts, n rows, k rows of a shard, d width of a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lens.exhaustion import out_of_memory, release
+from probes.activations import check_finite
+from probes.labelled import Labelled
+from probes.positions import Plan
+from probes.reading import batches, read
+from probes.words import described
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+    from lens.tokens import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """One harvest, cut into shards.
+
+    Args:
+        dtype: in which activations are kept.
+        size: bytes of a shard before it is narrowed.
+        cuts: the texts where shards begin, and m at the end; None: by size.
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+    labelled: Labelled
+    plan: Plan
+    sites: list[str]
+    dtype: torch.dtype
+    size: int
+    cuts: tuple[int, ...] | None = None
+
+    @cached_property
+    def wide(self) -> torch.dtype:
+        """In which activations are held until a shard is complete."""
+        return torch.float64 if torch.float64 in (self.model.dtype, self.dtype) else torch.float32
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Site → d, from one text."""
+        text = int(self.plan.text[np.argmin(self.plan.lengths[self.plan.text])])
+        found = read(
+            self.model, [self._ids(text)], np.zeros(1, dtype=np.int64), np.array([[0, 1]]), self.sites
+        )
+        return {site: x.shape[1] for site, x in found.items()}
+
+    @cached_property
+    def bounds(self) -> tuple[int, ...]:
+        """The texts where shards begin, and m at the end."""
+        if self.cuts is not None:
+            return self.cuts
+        most = max(1, self.size // (sum(self.widths.values()) * self.wide.itemsize))
+        bounds, held = [0], 0
+        for text, count in enumerate(np.diff(self._edges).tolist()):
+            if held and held + count > most:
+                bounds.append(text)
+                held = 0
+            held += count
+        return (*bounds, len(self.labelled.texts))
+
+    def rows(self, shard: int) -> int:
+        """How many rows it has."""
+        return int(self._edges[self.bounds[shard + 1]] - self._edges[self.bounds[shard]])
+
+    def make(
+        self, shard: int, batch_size: int, told: Callable[[int], None], smaller: Callable[[int], None]
+    ) -> dict[str, Tensor]:
+        """Site → [k, d], in `dtype` or, where that cannot hold it, as it was.
+
+        Args:
+            told: called with the number of texts done, those of earlier shards included.
+            smaller: called with the new batch size where memory ran out.
+
+        Raises:
+            ValueError: an activation that is not finite.
+            MemoryError: not even one text fits.
+        """
+        while (found := self._attempt(shard, batch_size, told)) is None:
+            batch_size = -(-batch_size // 2)
+            release()
+            smaller(batch_size)
+        narrowed = {}
+        for site in self.sites:
+            x = found.pop(site)
+            narrow = x.to(self.dtype)
+            narrowed[site] = narrow if bool(narrow.isfinite().all()) else x
+        return narrowed
+
+    def _attempt(self, shard: int, batch_size: int, told: Callable[[int], None]) -> dict[str, Tensor] | None:
+        try:
+            return self._read(shard, batch_size, told)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if batch_size == 1:
+                raise MemoryError(
+                    "reading activations: one text alone does not fit the memory there is"
+                ) from error
+        return None
+
+    def _read(self, shard: int, batch_size: int, told: Callable[[int], None]) -> dict[str, Tensor]:
+        first, stop = self.bounds[shard : shard + 2]
+        start = self._edges[first]
+        found = {
+            site: torch.empty(self.rows(shard), width, dtype=self.wide) for site, width in self.widths.items()
+        }
+        texts = np.arange(first, stop)
+        texts = texts[self._edges[texts + 1] > self._edges[texts]]
+        done = first
+        for batch in batches(texts, self.plan.lengths[texts], batch_size):
+            told(done)
+            edges = [(int(self._edges[i]), int(self._edges[i + 1])) for i in batch.tolist()]
+            places = np.concatenate([np.arange(*edge) for edge in edges])
+            rows = self._order[places]
+            of = np.repeat(np.arange(len(batch)), self._edges[batch + 1] - self._edges[batch])
+            ids = [self._ids(i) for i in batch.tolist()]
+            for site, x in read(self.model, ids, of, self.plan.tokens[rows], self.sites).items():
+                if not bool(torch.isfinite(x.sum())):
+                    check_finite(x, site, [self._name(row) for row in rows.tolist()], what="")
+                found[site][torch.from_numpy(places - start)] = x.to(self.wide)
+            done += len(batch)
+        told(stop)
+        return found
+
+    def _ids(self, text: int) -> list[int]:
+        return self.tokenizer.encode(self.labelled.texts[text], add_special=True)
+
+    def _name(self, row: int) -> str:
+        if self.plan.offsets is None:
+            return described(self.labelled, row)
+        text, token = int(self.plan.text[row]), int(self.plan.tokens[row, 0])
+        return f"text {text} {self.labelled.texts[text][:40]!r}, token {token}"
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Place in the shards → row."""
+        return np.argsort(self.plan.text, kind="stable")
+
+    @cached_property
+    def _edges(self) -> np.ndarray:
+        """The place of each text's first row, and n at the end."""
+        return np.searchsorted(self.plan.text[self._order], np.arange(len(self.labelled.texts) + 1))

@@ -3,7 +3,8 @@
 1. The reference says what every receiver reads and every sender writes when everything is ablated.
 2. In the circuit's run, each sender's output now, less its ablated output, is its difference.
 3. The input of a receiver is its ablated input plus the differences of the senders that have an edge to it in
-   the circuit: one small matrix product per layer. Queries, keys, values and MLPs are set apart.
+   the circuit. The sums are made in nested steps, each adding the senders that have written since: for all
+   receivers of a few layers, for those of a layer, for its MLP.
 
 Several circuits are stacked in one batch; row c * n + i is pair i in circuit c.
 
@@ -15,19 +16,31 @@ Letters: n pair, c circuit, t position, s sender in use, r receiver of one layer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits import receivers, senders
-from circuits.differences import Differences
+from circuits.differences import Differences, Room
 from circuits.reference import Reference
 from lens.taps import Edit, Taps
 
 if TYPE_CHECKING:
     from circuits.metrics import Metric
+
+
+BLOCK = 4
+"""Layers whose receivers are summed together, as far as their senders have written: wide products are fast."""
+
+
+class _Sums(NamedTuple):
+    """What some receivers get from the first `senders` senders: values [c, r, ntd]."""
+
+    rows: slice
+    senders: int
+    values: Tensor
 
 
 class CircuitRun:
@@ -39,10 +52,17 @@ class CircuitRun:
         spans: bool [span, n, t]: an edge passes what its sender writes at these positions only.
         grad: whether gradients with respect to masks or the reference's values will be taken, once. Those of
             masks mean nothing where there is no edge.
+        room: memory to work in, which no other run uses at the same time.
     """
 
     def __init__(
-        self, reference: Reference, masks: Tensor, *, grad: bool = False, spans: Tensor | None = None
+        self,
+        reference: Reference,
+        masks: Tensor,
+        *,
+        grad: bool = False,
+        spans: Tensor | None = None,
+        room: Room | None = None,
     ) -> None:
         self.reference, self.graph, self.suffix = reference, reference.graph, reference.suffix
         self.model, ablated = self.suffix.model, reference.ablated
@@ -55,7 +75,8 @@ class CircuitRun:
         self.places: dict[int, list[tuple[int, int]]] = {}
         for i, s in enumerate(live.tolist()):
             self.places.setdefault(s // n_spans, []).append((i, s % n_spans))
-        self.differences = Differences(len(masks), len(live), stream.numel(), stream, grad)
+        self.differences = Differences(len(masks), len(live), stream.numel(), stream, grad, room)
+        self.ahead: list[_Sums] = []
 
     def metric(self, metric: Metric) -> Float[Tensor, "c n"]:
         """Run the circuits and measure them."""
@@ -74,7 +95,7 @@ class CircuitRun:
             for kind in ("q", "k", "v"):
                 site = getattr(block, f"hook_{kind}_input")
                 edits[site] = self.reader(
-                    block.hook_resid_pre, self.graph.receiver_slice(kind, layer), heads=True
+                    block.hook_resid_pre, layer, self.graph.receiver_slice(kind, layer), heads=True
                 )
             scaled = None if block.ln1_post is None else block.ln1_post.hook_scale
             if scaled is None:
@@ -86,11 +107,11 @@ class CircuitRun:
             if block.mlp is not None:
                 where = block.hook_resid_pre if block.one_sum else block.hook_resid_mid
                 edits[block.hook_mlp_in] = self.reader(
-                    where, self.graph.receiver_slice("mlp", layer), heads=False
+                    where, layer, self.graph.receiver_slice("mlp", layer), heads=False
                 )
                 edits[block.hook_mlp_out] = self.noter(self.graph.mlp_sender(layer), block.hook_mlp_out)
         last = receivers.stream_site(self.model)
-        edits[last] = self.reader(last, self.graph.receiver_slice("logits"), heads=False)
+        edits[last] = self.reader(last, None, self.graph.receiver_slice("logits"), heads=False)
         return edits
 
     def tiled(self, site: str) -> Tensor:
@@ -98,18 +119,38 @@ class CircuitRun:
         x = self.reference.ablated[site]
         return x.repeat(len(self.masks), *[1] * (x.ndim - 1))
 
-    def reader(self, stream_site: str, columns: slice, heads: bool) -> Edit:
+    def reader(self, stream_site: str, layer: int | None, rows: slice, heads: bool) -> Edit:
         """An edit that gives these receivers the ablated stream plus the differences along their edges."""
 
         def read(_: Tensor) -> Tensor:
             stream = self.reference.ablated[stream_site]
-            inputs = (
-                self.differences.sums(self.masks[:, columns]).unflatten(2, stream.shape) + stream
-            )  # [c, r, n, t, d]
+            inputs = self.sums(layer, rows).unflatten(2, stream.shape) + stream  # [c, r, n, t, d]
             inputs = inputs.permute(0, 2, 3, 1, 4).flatten(0, 1)
             return inputs if heads else inputs[:, :, 0]
 
         return read
+
+    def sums(self, layer: int | None, rows: slice) -> Float[Tensor, "c r ntd"]:
+        """Differences summed along the edges into these receivers of one layer (None: the logits)."""
+        if layer is None:
+            return self.differences.sums(self.masks[:, rows])
+        block = layer // BLOCK * BLOCK
+        wider = (self.graph.layer_receivers(block, BLOCK), self.graph.layer_receivers(layer))
+        for level, whole in enumerate(wider):
+            if level == len(self.ahead) or self.ahead[level].rows != whole:
+                self.ahead[level:] = [self.summed(whole, self.ahead[:level])]
+        return self.summed(rows, self.ahead).values
+
+    def summed(self, rows: slice, before: list[_Sums]) -> _Sums:
+        """Sums over all senders so far, on top of the last of those `before`, which are over fewer."""
+        seen = self.differences.filled
+        if not before:
+            return _Sums(rows, seen, self.differences.sums(self.masks[:, rows]))
+        known = before[-1]
+        values = known.values[:, rows.start - known.rows.start : rows.stop - known.rows.start]
+        if known.senders < seen:
+            values = self.differences.sums(self.masks[:, rows], known.senders, values)
+        return _Sums(rows, seen, values)
 
     def note(self, sender: int, difference: Float[Tensor, "cn t d"]) -> None:
         """Keep one sender's difference, if any circuit uses it."""

@@ -10,6 +10,7 @@ Letters: c circuit, r receiver, s sender, x all pairs, positions and entries of 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -34,36 +35,57 @@ class _Held:
         return self.gradient
 
 
+class Room:
+    """Memory that one run after another writes into: fresh pages are slow to come by."""
+
+    def __init__(self) -> None:
+        self.held = torch.empty(0)
+
+    def take(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """A tensor of that shape with anything in it; whoever took one before must be done with it."""
+        n = math.prod(shape)
+        if len(self.held) < n or (self.held.dtype, self.held.device) != (like.dtype, like.device):
+            self.held = torch.empty(0)  # freed first
+            self.held = torch.empty(n, dtype=like.dtype, device=like.device)
+        return self.held[:n].view(shape)
+
+
 class Differences:
-    """Room for `n_senders` differences of `width` entries in each of `copies` circuits.
+    """Differences of `n_senders` senders, of `width` entries in each of `copies` circuits, in some room.
 
     With `grad` the sums can be differentiated, once, with respect to masks and differences.
     """
 
-    def __init__(self, copies: int, n_senders: int, width: int, like: Tensor, grad: bool) -> None:
-        self.values = torch.zeros(copies, n_senders, width, dtype=like.dtype, device=like.device)
+    def __init__(
+        self, copies: int, n_senders: int, width: int, like: Tensor, grad: bool, room: Room | None = None
+    ) -> None:
+        self.values = (room or Room()).take((copies, n_senders, width), like)
         self.held = _Held(self.values)
         self.filled = 0
         self.token = torch.zeros((), requires_grad=True) if grad else None
 
     def write(self, place: int, difference: Float[Tensor, "c x"]) -> None:
-        """Keep the difference of the sender at `place`; places come in order, some may be left out."""
+        """Keep the difference of the sender at `place`; places come in order, those left out are zero."""
+        self.values[:, self.filled : place] = 0
         if self.token is None:
             self.values[:, place] = difference
         else:
             self.token = _Write.apply(self.token, difference, self.held, place)
         self.filled = place + 1
 
-    def sums(self, masks: Float[Tensor, "c r s"]) -> Float[Tensor, "c r x"]:
-        """The sum of the differences so far along the edges into each receiver; `masks` are of all senders."""
-        masks = masks[:, :, : self.filled]
+    def sums(
+        self, masks: Float[Tensor, "c r s"], start: int = 0, known: Float[Tensor, "c r x"] | None = None
+    ) -> Float[Tensor, "c r x"]:
+        """The sum of the differences so far, from sender `start` on, along the edges into each receiver.
+
+        `masks` are of all senders; `known` is added, the sum over the senders before.
+        """
+        masks = masks[:, :, start : self.filled]
         if self.token is not None:
-            made: Any = _Sum.apply(self.token, masks, self.held)
-            return made
-        used = masks.flatten(0, 1).any(0).nonzero()[:, 0]
-        if 2 * len(used) < self.filled:  # few edges need few senders
-            return masks[:, :, used] @ self.values[:, used]
-        return masks @ self.values[:, : self.filled]
+            made: Any = _Sum.apply(self.token, masks, self.held, start)
+            return made if known is None else made + known
+        values = self.values[:, start : self.filled]
+        return masks @ values if known is None else torch.baddbmm(known, masks, values)
 
 
 class _Write(torch.autograd.Function):
@@ -84,15 +106,14 @@ class _Sum(torch.autograd.Function):
     """token, masks → sums."""
 
     @staticmethod
-    def forward(ctx: Any, token: Tensor, masks: Tensor, held: _Held) -> Tensor:
-        ctx.held = held
+    def forward(ctx: Any, token: Tensor, masks: Tensor, held: _Held, start: int) -> Tensor:
+        ctx.held, ctx.senders = held, slice(start, start + masks.shape[2])
         ctx.save_for_backward(masks)
-        return masks @ held.values[:, : masks.shape[2]]
+        return masks @ held.values[:, ctx.senders]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (masks,), (grad,) = ctx.saved_tensors, grads
-        n = masks.shape[2]
-        to_masks = grad @ ctx.held.values[:, :n].mT if ctx.needs_input_grad[1] else None
-        ctx.held.gradients()[:, :n] += masks.mT @ grad
-        return torch.zeros(()), to_masks, None
+        to_masks = grad @ ctx.held.values[:, ctx.senders].mT if ctx.needs_input_grad[1] else None
+        ctx.held.gradients()[:, ctx.senders] += masks.mT @ grad
+        return torch.zeros(()), to_masks, None, None

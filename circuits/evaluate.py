@@ -6,6 +6,7 @@ Letters: n pair.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from torch import Tensor
 from circuits import memory, senders
 from circuits.ablation import get_ablation
 from circuits.circuit import Circuit
-from circuits.circuit_run import CircuitRun
+from circuits.circuit_run import BLOCK, CircuitRun
+from circuits.differences import Room
 from circuits.graph import Graph
 from circuits.metrics import bind, metric_name
 from circuits.reference import Reference, constant_sites
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from circuits.metrics import Metric
     from circuits.pairs import Pairs
     from lens.model import Transformer
+
+ENOUGH = 200
+"""Positions that keep a processor busy: on the CPU a taller stack of circuits only leaves its caches."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +132,19 @@ def evaluate_many(
     about = {"what": "evaluate", "circuits": hashlib.sha256(masks.numpy().tobytes()).hexdigest()[:16]}
     kept = checkpoint_at(checkpoint, model, pairs, metric, ablation, about)
     source = ablation.source(model, pairs, constant_sites(model))
-    row = evaluation_row(model, graph, source.width(share_prefix))
-    rows = memory.rows_within(max_memory, row)
+    width = source.width(share_prefix)
+    rows = memory.rows_within(max_memory, evaluation_row(model, graph, width))
     together = max(1, rows // min(len(pairs), rows))
+    if model.device.type == "cpu":
+        together = min(together, math.ceil(ENOUGH / (min(len(pairs), rows) * width)))
 
     def work(batch: Batch) -> Parts:
         part = source[batch.rows]
         reference = Reference.of(part, part.suffix(model, share_prefix), graph, chosen)
-        found = []
+        found, room = [], Room()
         for first in range(0, len(circuits), together):
-            group = masks[first : first + together]
-            made = lambda group=group: {"metric": CircuitRun(reference, group).metric(chosen).mT}  # noqa: E731
+            run = lambda first=first: CircuitRun(reference, masks[first : first + together], room=room)  # noqa: E731
+            made = lambda run=run: {"metric": run().metric(chosen).mT}  # noqa: E731
             found.append(batch.part(f"circuits {first}-{together}", first, len(circuits), made)["metric"])
         return {"circuits": torch.cat([x.cpu() for x in found], 1), "whole": reference.metrics.mT.cpu()}
 
@@ -200,7 +207,10 @@ def evaluate_at(
 
 def evaluation_row(model: Transformer, graph: Graph, width: int) -> int:
     """Bytes of one pair in one circuit."""
-    return memory.difference_row(model.cfg, graph.n_senders, width) + 4 * memory.block_row(model.cfg, width)
+    summed = len(range(graph.n_receivers)[graph.layer_receivers(0, BLOCK)])  # receivers whose sums are held
+    return memory.difference_row(model.cfg, graph.n_senders + summed, width) + 4 * memory.block_row(
+        model.cfg, width
+    )
 
 
 def _check_graphs(model: Transformer, graph: Graph, circuits: Sequence[Any]) -> None:

@@ -202,6 +202,11 @@ class Graph:
             start += size
         raise AssertionError(kind)
 
+    def layer_receivers(self, layer: int, n_layers: int = 1) -> slice:
+        """All receivers of a layer, those of its heads, then its MLP; or of some layers, as far as there are."""
+        last = min(layer + n_layers, self.n_layers)
+        return slice(layer * self._receivers_per_layer, last * self._receivers_per_layer)
+
     def edge(self, sender: str, receiver: str) -> tuple[int, int]:
         """The two indices of an edge given by names.
 

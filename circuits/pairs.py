@@ -223,8 +223,11 @@ class Pairs:
         """Whether a model can read these pairs.
 
         Raises:
-            ValueError: a prompt is longer than the context, or an id is outside the vocabulary.
+            ValueError: a prompt is longer than the context, or an id is outside the vocabulary; or the model
+                does not predict the next token.
         """
+        if not cfg.causal:
+            raise ValueError(f"{cfg.name} reads texts in both directions; circuits are found in causal models")
         limit = min(cfg.n_ctx, cfg.embed.n_positions or cfg.n_ctx)
         if self.n_positions > limit:
             i = int(self.mask.sum(1).argmax())

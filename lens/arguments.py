@@ -6,7 +6,7 @@ Letters: b batch, p position, k cached and new positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lens import text
 from lens.config import ModelConfig
+from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
 
@@ -49,7 +50,7 @@ class Span:
         """Can this site fire in this run?"""
         if site.layer is not None:
             return self.start <= site.layer < self.stop
-        return self.embeds if site.name in ("hook_embed", "hook_pos_embed") else self.unembeds
+        return self.embeds if site.part == "embed" else self.unembeds
 
     def __str__(self) -> str:
         ends = [] if self.embeds else ["without the embedding"]
@@ -60,6 +61,8 @@ class Span:
 
 def is_stream(given: Any) -> bool:
     """Is this a residual stream, rather than text or ids?"""
+    if isinstance(given, ModelInputs):
+        return given.stream is not None
     return isinstance(given, Tensor) and given.is_floating_point()
 
 
@@ -81,14 +84,21 @@ def reads(model: Transformer, names_filter: NamesFilter, span: Span) -> list[str
     ]
 
 
-def check_past(past: KeyValues | None, batch: int, span: Span, n_layers: int) -> None:
+def check_past(past: KeyValues | None, batch: int, span: Span, cfg: ModelConfig) -> None:
     """Raise unless a run of `batch` rows can stand on `past`, and add all it should to it."""
     if past is None:
         return
+    check_causal(cfg, "there are no keys and values that a run could stand on")
     if past.n_rows is not None and batch % past.n_rows:
         raise ValueError(f"the past has {past.n_rows} rows, and a run on it a multiple of that; not {batch}")
-    if not past.frozen and span.stop - span.start < n_layers:
+    if not past.frozen and span.stop - span.start < cfg.n_layers:
         raise ValueError(f"a run {span} would fill only some layers of `past`; freeze() it first")
+
+
+def check_causal(cfg: ModelConfig, but: str) -> None:
+    """Raise where positions look at what follows them."""
+    if not cfg.causal:
+        raise ValueError(f"{cfg.name} reads texts in both directions: {but}")
 
 
 def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int) -> None:
@@ -102,30 +112,57 @@ def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int) -> None
         raise ValueError(f"logits_at is {low if low < -n else high} and the run has {n} positions")
 
 
-def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> tuple[Tensor, Tensor | None]:
-    """Ids [b, p] (or a residual stream [b, p, d]) and the attention mask that goes with them."""
-    if is_stream(given):
-        if given.ndim != 3 or given.shape[-1] != model.cfg.d_model:
-            raise ValueError(
-                f"a residual stream is [batch, pos, {model.cfg.d_model}], not {tuple(given.shape)}"
-            )
-        return given, mask
+def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> ModelInputs:
+    """Ids [b, p] (or a residual stream [b, p, d]) on the model's device, with what goes with them.
+
+    Raises:
+        ValueError: they have another shape, or do not fit the model.
+    """
+    if isinstance(given, Tensor):
+        given = ModelInputs(stream=given) if is_stream(given) else ModelInputs(ids=given)
+    elif not isinstance(given, ModelInputs):
+        given = text.to_inputs(model, given)
+    given = replace(given, mask=given.mask if mask is None else mask)
+    if given.stream is not None:
+        check_stream(given.stream, model.cfg.d_model)
+        return given
     if start > 0:
         raise ValueError(f"a run that starts at layer {start} takes a residual stream [batch, pos, d_model]")
-    if not isinstance(given, Tensor):
-        ids, own = text.to_tokens(model, given)
-        mask = own if mask is None else mask
-    else:
-        ids = given.to(model.device)
+    ids = given.ids
+    if ids is None:
+        raise ValueError("inputs need token ids or a residual stream")
     ids = ids[None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or ids.shape[1] == 0 or ids.shape[0] == 0:
         raise ValueError(f"token ids must be [batch, pos] with at least one of each, not {tuple(ids.shape)}")
+    check_ids("token id", ids, model.cfg.embed.d_vocab, f"the vocabulary of {model.cfg.name}")
+    check_types(given.types, ids, model.cfg)
+    return replace(given, ids=ids).to(model.device)
+
+
+def check_stream(stream: Tensor, d_model: int) -> None:
+    """Raise unless this is a residual stream of that width."""
+    if stream.ndim != 3 or stream.shape[-1] != d_model:
+        raise ValueError(f"a residual stream is [batch, pos, {d_model}], not {tuple(stream.shape)}")
+
+
+def check_ids(what: str, ids: Tensor, n: int, where: str) -> None:
+    """Raise unless all ids are 0 to n - 1."""
     low, high = int(ids.min()), int(ids.max())
-    d_vocab = model.cfg.embed.d_vocab
-    if low < 0 or high >= d_vocab:
+    if low < 0 or high >= n:
         bad = low if low < 0 else high
-        raise ValueError(f"token id {bad} is outside the vocabulary of {model.cfg.name} (0 to {d_vocab - 1})")
-    return ids, mask
+        raise ValueError(f"{what} {bad} is outside {where} (0 to {n - 1})")
+
+
+def check_types(types: Tensor | None, ids: Tensor, cfg: ModelConfig) -> None:
+    """Raise unless token types fit their ids and the model has them."""
+    if types is None:
+        return
+    n = cfg.embed.n_types
+    if not n:
+        raise ValueError(f"{cfg.name} has no token types")
+    if types.shape != ids.shape:
+        raise ValueError(f"token types are {tuple(types.shape)} and the ids {tuple(ids.shape)}")
+    check_ids("token type", types, n, f"the token types of {cfg.name}")
 
 
 def check_length(cfg: ModelConfig, total: int) -> None:

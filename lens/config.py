@@ -63,9 +63,12 @@ class Experts:
 class EmbedConfig:
     """Token ids to the first residual stream.
 
-    `d_embed` below `d_model` means factorised embeddings with a projection (OPT-350m). Learned positions
-    have `n_positions` rows after the first `position_offset` (OPT skips two). `scale` multiplies the token
-    embedding (Gemma).
+    Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two). `scale`
+    multiplies the token embedding (Gemma). `n_types` token types tell the two texts of a pair apart (BERT).
+    `norm_eps` is that of a LayerNorm on the sum; None: there is no norm.
+
+    `d_embed` below `d_model` means factorised embeddings: `project` says whether the tokens alone are
+    projected (OPT-350m; no bias) or the normalised sum, which then has `d_embed` entries (ALBERT; with bias).
     """
 
     d_vocab: int
@@ -73,6 +76,9 @@ class EmbedConfig:
     n_positions: int | None = None
     position_offset: int = 0
     scale: float = 1.0
+    n_types: int = 0
+    norm_eps: float | None = None
+    project: Literal["tokens", "sum"] = "tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +88,8 @@ class StackConfig:
     Norms sit where `norm_placement` says: `in` before each branch (pre-norm), `out` on a branch's output
     before it joins the stream, `add` after the sum (post-norm). Pre-norm is `{in}`, the original
     transformer `{add}`, Gemma-2 `{in, out}`, OLMo-2 `{out}`.
+
+    `shared` gives for every layer the first layer that has the same parameters (ALBERT).
     """
 
     n_layers: int
@@ -91,6 +99,7 @@ class StackConfig:
     n_kv_heads: int
     d_mlp: int | None  # None: attention only
     causal: bool = True
+    shared: tuple[int, ...] | None = None
 
     norm: Literal["layer", "rms", "none"] = "layer"
     norm_eps: float = 1e-5
@@ -123,7 +132,9 @@ class StackConfig:
 class UnembedConfig:
     """The last residual stream to logits. `d_embed` below `d_model` projects first (OPT-350m).
 
-    `scale` multiplies the normalised stream, `softcap` bounds the logits (Gemma-2).
+    `transform` names the activation of a hidden layer of `d_embed` entries with a LayerNorm (masked language
+    models); it stands in the projection's place. `scale` multiplies the normalised stream, `softcap` bounds
+    the logits (Gemma-2).
     """
 
     d_vocab: int
@@ -131,18 +142,46 @@ class UnembedConfig:
     bias: bool = False
     scale: float = 1.0
     softcap: float | None = None
+    transform: str | None = None
+    norm_eps: float = 1e-12  # of the hidden layer's norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolerConfig:
+    """One vector per text: a layer of `d_model` entries on the last stream at the first token."""
+
+    act_fn: str = "tanh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """Logits over classes: of each text (from the pooler, or the first token) or of each token.
+
+    `task` says what they tell: the label, whether a pair's second text follows its first, or at which token
+    an answer starts and ends.
+    """
+
+    n_classes: int
+    of: Literal["text", "token"] = "text"
+    task: Literal["label", "follows", "answer"] = "label"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A whole model. Sizes of the stack are readable here under TransformerLens's names."""
+    """A whole model. Sizes of the stack are readable here under TransformerLens's names.
+
+    A model may have any of the three heads. What a run gives is the logits of the unembedding; without one,
+    those of the classifier; with neither, the last residual stream.
+    """
 
     family: str
     name: str
     n_ctx: int
     embed: EmbedConfig
     stack: StackConfig
-    unembed: UnembedConfig
+    unembed: UnembedConfig | None
+    pooler: PoolerConfig | None = None
+    classifier: ClassifierConfig | None = None
     tied: bool = False  # W_U is W_E: one tensor, taken from the checkpoint's tensors, not from its config
     hf: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the config it came from
 
@@ -152,9 +191,10 @@ class ModelConfig:
     n_key_value_heads = property(lambda self: self.stack.n_kv_heads)
     d_head = property(lambda self: self.stack.d_head)
     d_mlp = property(lambda self: self.stack.d_mlp)
-    d_vocab = property(lambda self: self.unembed.d_vocab)
+    d_vocab = property(lambda self: (self.unembed or self.embed).d_vocab)
     act_fn = property(lambda self: self.stack.act_fn)
     attn_only = property(lambda self: self.stack.d_mlp is None)
+    causal = property(lambda self: self.stack.causal)  # does no position look at what follows it?
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives back an equal config."""
@@ -171,19 +211,19 @@ class ModelConfig:
         stack = dict(values.pop("stack"))
         for name in ("norm_placement", "attn_bias"):
             stack[name] = frozenset(stack[name])
-        if stack.get("windows") is not None:
-            stack["windows"] = tuple(stack["windows"])
+        for name in ("windows", "shared"):
+            if stack.get(name) is not None:
+                stack[name] = tuple(stack[name])
         if stack.get("rotary") is not None:
             stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
         if stack.get("experts") is not None:
             stack["experts"] = Experts(**stack["experts"])
+        heads = {"unembed": UnembedConfig, "pooler": PoolerConfig, "classifier": ClassifierConfig}
         try:
-            return cls(
-                embed=EmbedConfig(**values.pop("embed")),
-                stack=StackConfig(**stack),
-                unembed=UnembedConfig(**values.pop("unembed")),
-                **values,
-            )
+            for name, kind in heads.items():
+                if values.get(name) is not None:
+                    values[name] = kind(**values[name])
+            return cls(embed=EmbedConfig(**values.pop("embed")), stack=StackConfig(**stack), **values)
         except TypeError as error:
             raise ValueError(f"not a model configuration of this version: {error}") from error
 

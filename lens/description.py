@@ -11,7 +11,7 @@ from typing import Any
 from lens.checkpoint import LazyTensors
 from lens.config import ModelConfig, StackConfig
 from lens.load import read
-from lens.parameters import shapes_of
+from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
 from lens.sites import sites_of
 from lens.sources import open_checkpoint
@@ -90,26 +90,56 @@ def describe(name_or_path: str | Path, progress: Progress = silent) -> Descripti
 
 
 def n_parameters(cfg: ModelConfig) -> int:
-    """Number of parameters; a tied embedding counts once."""
-    shapes = shapes_of(cfg)
-    if cfg.tied:
-        del shapes["unembed.linear.weight"]
-    return sum(prod(shape) for shape in shapes.values())
+    """Number of parameters; those that have several names count once."""
+    aliases = aliases_of(cfg)
+    return sum(prod(shape) for name, shape in shapes_of(cfg).items() if name not in aliases)
 
 
 def in_words(cfg: ModelConfig) -> list[str]:
     """The architecture, one line per part, in the order of the data."""
     c = cfg.stack
-    tied = ", used again as the unembedding" if cfg.tied else ""
-    lines = [f"embedding of {cfg.d_vocab:,} tokens in {cfg.embed.d_embed} dimensions{tied}", _positions(cfg)]
+    lines = [_embedding(cfg), _positions(cfg)]
     order = "attention and MLP side by side" if c.parallel else "attention, then MLP"
-    kind = f"{c.n_layers} blocks: " + ("attention only" if c.d_mlp is None else order)
+    once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
+    kind = f"{c.n_layers} blocks{once}: " + ("attention only" if c.d_mlp is None else order)
     lines += [f"{kind}{_norms(c)}", _attention(c)]
     if c.d_mlp is not None:
         lines.append(_mlp(c, c.d_mlp))
-    scores = "" if cfg.unembed.softcap is None else f", logits bounded by {cfg.unembed.softcap:g}"
-    final = "a final norm, then " if c.final_norm and c.norm != "none" else ""
-    lines.append(f"{final}{'the same matrix' if cfg.tied else 'a matrix of its own'} to logits{scores}")
+    return lines + _ends(cfg)
+
+
+def _embedding(cfg: ModelConfig) -> str:
+    e = cfg.embed
+    tied = ", used again as the unembedding" if cfg.tied else ""
+    text = f"embedding of {e.d_vocab:,} tokens in {e.d_embed} dimensions{tied}"
+    if e.n_types:
+        text += f", and of {e.n_types} token type{'s' * (e.n_types > 1)}"
+    if e.norm_eps is not None:
+        text += ", normalised"
+    return text if e.project == "tokens" else f"{text}, projected to {cfg.d_model}"
+
+
+def _ends(cfg: ModelConfig) -> list[str]:
+    """The heads, one line each; without any, that the last stream is what a run gives."""
+    final = "a final norm, then " if cfg.stack.final_norm and cfg.stack.norm != "none" else ""
+    lines = []
+    if cfg.pooler is not None:
+        lines.append(f"{final}a pooled vector per text ({cfg.pooler.act_fn})")
+    if cfg.classifier is not None:
+        c = cfg.classifier
+        tells = {
+            "label": "labels",
+            "follows": "does the second text follow",
+            "answer": "start and end of answers",
+        }
+        lines.append(f"{final}logits over {c.n_classes} classes of each {c.of} ({tells[c.task]})")
+    if cfg.unembed is not None:
+        scores = "" if cfg.unembed.softcap is None else f", logits bounded by {cfg.unembed.softcap:g}"
+        hidden = f"a hidden layer of {cfg.unembed.d_embed} ({cfg.unembed.transform}), then "
+        final += hidden if cfg.unembed.transform else ""
+        lines.append(f"{final}{'the same matrix' if cfg.tied else 'a matrix of its own'} to logits{scores}")
+    elif cfg.classifier is None:
+        lines.append("no unembedding: a run gives the last residual stream")
     return lines
 
 
@@ -134,7 +164,7 @@ def _norms(c: StackConfig) -> str:
 
 def _attention(c: StackConfig) -> str:
     shared = "" if c.n_kv_heads == c.n_heads else f" sharing {c.n_kv_heads} key/value heads"
-    text = f"attention: {c.n_heads} heads of {c.d_head}{shared}{', causal' if c.causal else ''}"
+    text = f"attention: {c.n_heads} heads of {c.d_head}{shared}{', causal' if c.causal else ', in both directions'}"
     windows = sorted({w for w in c.windows or () if w is not None})
     if windows:
         n = sum(w is not None for w in c.windows or ())

@@ -1,6 +1,6 @@
 """Token ids to the first residual stream.
 
-Letters: b batch, p position, d d_model.
+Letters: b batch, p position, d d_model, w width of the sum (d_embed where the sum is projected).
 """
 
 from __future__ import annotations
@@ -11,33 +11,64 @@ from torch import Tensor, nn
 
 from lens.config import EmbedConfig
 from lens.frame import Frame
+from lens.norm import Norm
 from lens.taps import OFF, AnyTaps
 
 
 class Embed(nn.Module):
-    """Token embedding (scaled, projected where factorised) plus learned positions where there are any."""
+    """Token embedding plus learned positions and token types where there are any; then norm and projection."""
 
     hook_embed = "hook_embed"
     hook_pos_embed = "hook_pos_embed"
+    hook_token_type_embed = "hook_token_type_embed"
+    hook_full_embed = "hook_full_embed"
 
     def __init__(self, cfg: EmbedConfig, d_model: int) -> None:
         super().__init__()
         self.cfg = cfg
+        late = cfg.project == "sum"
+        width = cfg.d_embed if late else d_model
         self.tokens = nn.Embedding(cfg.d_vocab, cfg.d_embed)
-        self.project = nn.Linear(cfg.d_embed, d_model, bias=False) if cfg.d_embed != d_model else None
+        self.project = nn.Linear(cfg.d_embed, d_model, bias=late) if late or cfg.d_embed != d_model else None
         rows = None if cfg.n_positions is None else cfg.n_positions + cfg.position_offset
-        self.positions = None if rows is None else nn.Embedding(rows, d_model)
+        self.positions = None if rows is None else nn.Embedding(rows, width)
+        self.types = nn.Embedding(cfg.n_types, width) if cfg.n_types else None
+        self.ln = None if cfg.norm_eps is None else Norm("embed.ln", width, "layer", cfg.norm_eps)
 
-    def forward(self, ids: Int[Tensor, "b p"], frame: Frame, taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+    def forward(
+        self,
+        ids: Int[Tensor, "b p"],
+        frame: Frame,
+        taps: AnyTaps = OFF,
+        types: Int[Tensor, "b p"] | None = None,
+    ) -> Float[Tensor, "b p d"]:
+        """`types` are all 0 where they are not given."""
         x = self.tokens(ids)
         if self.cfg.scale != 1.0:
             x = x * torch.tensor(self.cfg.scale, dtype=x.dtype, device=x.device)
-        if self.project is not None:
+        late = self.cfg.project == "sum"
+        if self.project is not None and not late:
             x = self.project(x)
         x = taps(self.hook_embed, x)
-        if self.positions is None:
-            return x
-        where = self.positions(frame.positions + self.cfg.position_offset)
-        if taps.wants(self.hook_pos_embed):
-            where = taps(self.hook_pos_embed, where.expand(x.shape))
-        return x + where
+        if self.types is not None:
+            x = self.add_types(x, types, taps)
+        if self.positions is not None:
+            where = self.positions(frame.positions + self.cfg.position_offset)
+            if taps.wants(self.hook_pos_embed):
+                where = taps(self.hook_pos_embed, where.expand(x.shape))
+            x = x + where
+        if self.ln is not None:
+            x = self.ln(x, taps)
+        if self.project is not None and late:
+            x = self.project(x)
+        return x if self.ln is None else taps(self.hook_full_embed, x)
+
+    def add_types(
+        self, x: Float[Tensor, "b p w"], types: Int[Tensor, "b p"] | None, taps: AnyTaps
+    ) -> Float[Tensor, "b p w"]:
+        """x plus the embedding of each token's type."""
+        assert self.types is not None
+        added = self.types.weight[0] if types is None else self.types(types)
+        if taps.wants(self.hook_token_type_embed):
+            added = taps(self.hook_token_type_embed, added.expand(x.shape))
+        return x + added

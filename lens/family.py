@@ -5,26 +5,26 @@ A file in `lens/families/` defines one `FAMILY`. Reading a checkpoint:
 1. `find` the family by the config's `model_type`.
 2. The family's `build` reads the config's fields; fields it does not handle are refused by name.
 3. The family's weight table maps every tensor to our parameters, strictly (`lens.weights`).
-4. Whether the embedding is tied is seen in the tensors: there is no separate unembedding, or it is the same.
+4. What is seen in the tensors, not in the config: which heads there are (`Fields.has`), and whether the
+   embedding is tied, so that there is no separate unembedding or it is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lens.config import ModelConfig
 from lens.fields import Fields
 from lens.nearest import unknown
-from lens.parameters import shapes_of
+from lens.parameters import aliases_of, shapes_of
 from lens.registry import collect
-from lens.weights import Table
+from lens.weights import Table, identical
 
 EMBED, UNEMBED = "embed.tokens.weight", "unembed.linear.weight"
 
@@ -42,13 +42,15 @@ class Family:
     build: Callable[[Fields], ModelConfig]
     weights: Callable[[ModelConfig], Table]
 
-    def config(self, hf: Mapping[str, Any]) -> ModelConfig:
-        """The configuration a Hugging Face config.json describes.
+    def config(self, hf: Mapping[str, Any], tensors: Collection[str] = ()) -> ModelConfig:
+        """The configuration that a Hugging Face config.json and the names of a checkpoint's tensors describe.
+
+        Without names, the heads are those of the family's language models.
 
         Raises:
             ValueError: a field is missing, has a value that is not supported, or is not handled at all.
         """
-        fields = Fields(self.name, hf)
+        fields = Fields(self.name, hf, tensors)
         cfg = self.build(fields)
         fields.close()
         return replace(cfg, family=self.name, name=str(hf.get("_name_or_path") or self.name), hf=dict(hf))
@@ -82,17 +84,18 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
         ValueError: the config or a tensor does not fit; the message names it.
     """
     family = find(hf)
-    cfg = family.config(hf)
-    state = family.weights(cfg).read(tensors, shapes_of(cfg), optional=[UNEMBED])
-    if UNEMBED not in state and hf.get("tie_word_embeddings") is False:
+    cfg = family.config(hf, tensors.keys())
+    aliases = aliases_of(replace(cfg, tied=True))
+    state = family.weights(cfg).read(tensors, shapes_of(cfg), optional=aliases)
+    headless = cfg.unembed is None
+    if not headless and UNEMBED not in state and hf.get("tie_word_embeddings") is False:
         raise ValueError(
             "the checkpoint has no unembedding (lm_head) and its config says that it is not tied to the "
             "embedding: these are the weights of a model without a language-model head"
         )
-    tied = UNEMBED not in state or _equal(state[UNEMBED], state[EMBED])
-    if tied:
-        state[UNEMBED] = state[EMBED]
-    return replace(cfg, tied=tied), state
+    tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[EMBED]))
+    cfg = replace(cfg, tied=tied)
+    return cfg, state | {name: state[same] for name, same in aliases_of(cfg).items()}
 
 
 def write(
@@ -110,14 +113,9 @@ def write(
     if cfg.family not in by_name:
         raise ValueError(unknown("family", cfg.family, by_name))
     table = by_name[cfg.family].weights(cfg)
-    if cfg.tied:
-        state = {**state, UNEMBED: state[EMBED]}
-        names = table.names(name for name in state if name != UNEMBED) if names is None else names
-    return table.write(state, names)
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    if a.is_meta or b.is_meta:  # shapes only: nothing can be compared
-        return a is b
-    same_memory = a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
-    return a.shape == b.shape and a.dtype == b.dtype and (same_memory or torch.equal(a, b))
+    aliases = aliases_of(cfg)
+    if names is None:
+        names = table.names(name for name in state if name not in aliases)
+        if cfg.unembed is None and cfg.classifier is None:  # a base model's names have no prefix
+            names = [name.removeprefix(table.prefix) for name in names]
+    return table.write({**state, **{name: state[same] for name, same in aliases.items()}}, names)

@@ -6,7 +6,7 @@ be harmless, is refused by name: a model that runs with a field silently ignored
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lens.mlp import ACTIVATIONS
@@ -28,9 +28,10 @@ HARMLESS: frozenset[str] = frozenset(
         "unk_token_id",
         # training
         "activation_dropout", "attention_dropout", "attention_probs_dropout_prob", "attn_pdrop",
-        "chunk_size_feed_forward", "classifier_dropout", "dropout", "embd_dropout", "embd_pdrop", "embed_dropout",
-        "gradient_checkpointing", "hidden_dropout", "init_std", "initializer_range", "layerdrop",
-        "pretraining_tp", "resid_dropout", "resid_pdrop",
+        "chunk_size_feed_forward", "classifier_dropout", "classifier_dropout_prob", "dropout", "embd_dropout",
+        "embd_pdrop", "embed_dropout", "gradient_checkpointing", "hidden_dropout", "hidden_dropout_prob",
+        "init_std", "initializer_range", "layerdrop", "pretraining_tp", "qa_dropout", "resid_dropout",
+        "resid_pdrop", "seq_classif_dropout",
         # other heads
         "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "summary_activation",
         "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
@@ -62,10 +63,13 @@ _REQUIRED: Any = object()
 
 
 class Fields:
-    """The fields of one config. `family` names it in error messages."""
+    """The fields of one config, and the names of the checkpoint's tensors where they are known.
 
-    def __init__(self, family: str, values: Mapping[str, Any]) -> None:
-        self.family, self.values = family, values
+    `family` names it in error messages.
+    """
+
+    def __init__(self, family: str, values: Mapping[str, Any], tensors: Collection[str] = ()) -> None:
+        self.family, self.values, self.tensors = family, values, tensors
         self._read: set[str] = set()
 
     def get(self, *names: str, default: Any = _REQUIRED, null: Any = _REQUIRED) -> Any:
@@ -118,6 +122,15 @@ class Fields:
             reason = unknown("activation function", str(name), ACTIVATIONS)
             raise ValueError(f"{self.family} config field {names[0]}: {reason}")
         return name
+
+    def has(self, *tensors: str, unknown: bool = False) -> bool:
+        """Does the checkpoint have one of these tensors? `unknown` where there is no checkpoint yet."""
+        return any(name in self.tensors for name in tensors) if self.tensors else unknown
+
+    def n_classes(self) -> int:
+        """How many classes a classifier tells apart."""
+        names = self.get("id2label", default=None)
+        return len(names) if names else int(self.get("num_labels", default=2))
 
     def close(self) -> None:
         """Refuse what was not read.

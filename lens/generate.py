@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lens.arguments import check_causal
+from lens.inputs import ModelInputs
 from lens.progress import Progress, silent
 from lens.taps import OFF, Edits, Taps
 from lens.text import to_tokens, tokenizer_of
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 def generate(
     model: Transformer,
-    inputs: str | list[str] | Tensor,
+    inputs: str | list[str] | Tensor | ModelInputs,
     max_new_tokens: int = 20,
     *,
     temperature: float = 0.0,
@@ -118,11 +120,14 @@ class Stream:
     ) -> None:  # fmt: skip
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+        check_causal(model.cfg, "it does not continue them")
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(stop):
             raise ValueError("a stop string is empty; every text contains it")
         self.model, self.limit, self.stop, self.given = model, max_new_tokens, stop, inputs
-        if isinstance(inputs, Tensor):
+        if isinstance(inputs, ModelInputs):
+            self.ids, self.valid = _ended_together(inputs.to(model.device))
+        elif isinstance(inputs, Tensor):
             self.ids, self.valid = (inputs[None] if inputs.ndim == 1 else inputs).to(model.device), None
         else:
             self.ids, self.valid = to_tokens(model, inputs, prepend_bos, side="left")
@@ -158,13 +163,27 @@ class Stream:
         """Text(s) for text, ids for ids."""
         if isinstance(self.given, str):
             return self.given + self.rows[0].said
-        if not isinstance(self.given, Tensor):
+        if not isinstance(self.given, Tensor | ModelInputs):
             return [text + row.said for text, row in zip(self.given, self.rows, strict=True)]
         width = max(len(row.new) for row in self.rows)
         pad = 0 if self.eos is None else self.eos
         new = [row.new + [pad] * (width - len(row.new)) for row in self.rows]
         added = torch.tensor(new, dtype=self.ids.dtype, device=self.ids.device).view(len(new), width)
         return torch.cat([self.ids, added], 1)
+
+
+def _ended_together(given: ModelInputs) -> tuple[Tensor, Tensor | None]:
+    """Ids and mask of rows that can be continued.
+
+    Raises:
+        ValueError: there are no ids, or a row is padded at its end.
+    """
+    if given.ids is None:
+        raise ValueError("generation continues token ids, not a residual stream")
+    valid = None if given.mask is None else given.mask.bool()
+    if valid is not None and not bool(valid[:, -1].all()):
+        raise ValueError("generation continues rows that end together: pad them on the left")
+    return given.ids, valid
 
 
 class Row:

@@ -14,6 +14,7 @@ from lens.checkpoint import Checkpoint, Known
 from lens.config import ModelConfig
 from lens.model import Transformer
 from lens.nearest import unknown
+from lens.parameters import aliases_of
 from lens.progress import Progress, silent
 
 _DTYPES = {
@@ -80,8 +81,8 @@ def save(model: Transformer, folder: str | Path, *, card: Mapping[str, Any] | No
     """
     from safetensors.torch import save_file
 
-    tied = {"unembed.linear.weight"} if model.cfg.tied else set()
-    state = {name: t.contiguous() for name, t in model.state_dict().items() if name not in tied}
+    aliases = aliases_of(model.cfg)
+    state = {name: t.contiguous() for name, t in model.state_dict().items() if name not in aliases}
     with atomic.folder(folder) as partial:
         config = {"format": "lens", "model": model.cfg.to_dict()}
         atomic.write_json(partial / "config.json", config)

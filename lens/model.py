@@ -20,19 +20,22 @@ from torch.overrides import TorchFunctionMode
 from lens import arguments, text
 from lens.block import Block
 from lens.cache import ActivationCache
+from lens.classifier import Classifier, Pooler, first_token
 from lens.config import ModelConfig
 from lens.embed import Embed
 from lens.frame import Frame
 from lens.generate import generate
 from lens.hooks import Hooks, edits_from, hooked, joined
+from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.norm import Norm
+from lens.parameters import aliases_of
 from lens.sites import NamesFilter, Site, resolve, sites_of
 from lens.stack import Stack
 from lens.taps import OFF, AnyTaps, Edits, Halt, Taps
 from lens.unembed import Unembed
 
-Inputs = str | list[str] | Tensor
+Inputs = str | list[str] | Tensor | ModelInputs
 LogitsAt = int | slice | Int[Tensor, " b"] | None
 
 
@@ -46,6 +49,8 @@ class Transformer(nn.Module):
         origin: where the weights came from, in words.
     """
 
+    unembed: Unembed  # absent where `cfg.unembed` is None
+
     def __init__(
         self, cfg: ModelConfig, tokenizer: Any = None, *, revision: str = "", origin: str = ""
     ) -> None:
@@ -53,10 +58,13 @@ class Transformer(nn.Module):
         self.cfg, self.tokenizer, self.revision, self.origin = cfg, tokenizer, revision, origin
         self.embed = Embed(cfg.embed, cfg.d_model)
         self.stack = Stack(cfg.stack)
-        self.unembed = Unembed(cfg.unembed, cfg.d_model)
-        if cfg.tied:
-            self.unembed.linear.weight = self.embed.tokens.weight
+        self.pooler = None if cfg.pooler is None else Pooler(cfg.pooler, cfg.d_model)
+        self.classifier = None if cfg.classifier is None else Classifier(cfg.classifier, cfg.d_model)
+        if cfg.unembed is not None:
+            self.unembed = Unembed(cfg.unembed, cfg.d_model)
+        self._tie()
         self.sites: dict[str, Site] = sites_of(cfg)
+        self._text_sites = tuple(name for name in self.sites if name.startswith(("pooler.", "classifier.")))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -79,16 +87,20 @@ class Transformer(nn.Module):
         with torch.device("meta"), _Uninitialised():
             model = cls(cfg, tokenizer, revision=revision, origin=origin)
         state = {name: t.to(device=device, dtype=dtype) for name, t in state.items()}
-        if cfg.tied:
-            state["unembed.linear.weight"] = state["embed.tokens.weight"]
+        state |= {name: state[same] for name, same in aliases_of(cfg).items() if same in state}
         try:
             model.load_state_dict(state, strict=True, assign=True)
         except RuntimeError as error:
             reason = " ".join(line.strip() for line in str(error).splitlines()[1:4])
             raise ValueError(f"these weights do not fit {cfg.name}: {reason}") from error
-        if cfg.tied:
-            model.unembed.linear.weight = model.embed.tokens.weight
+        model._tie()
         return model.eval().requires_grad_(False)
+
+    def _tie(self) -> None:
+        """Make parameters that are other names of parameters the same ones."""
+        self.stack.share()
+        if self.cfg.tied and self.cfg.unembed is not None:
+            self.unembed.linear.weight = self.embed.tokens.weight
 
     # ------------------------------------------------------------------ running
 
@@ -102,11 +114,15 @@ class Transformer(nn.Module):
         stop_at_layer: int | None = None,
         past: KeyValues | None = None,
         logits_at: LogitsAt = None,
-    ) -> Float[Tensor, "b p v"]:
+    ) -> Float[Tensor, "b *p v"]:
         """Logits; or, with `stop_at_layer`, the residual stream entering that layer, [b, p, d].
 
+        A model without an unembedding gives the logits of its classifier, [b, classes] or [b, p, classes], or
+        without one the last residual stream, [b, p, d].
+
         Args:
-            inputs: text, texts, ids [b, p] or [p]; with `start_at_layer` > 0, a residual stream [b, p, d].
+            inputs: text, texts, ids [b, p] or [p], or what `to_inputs` gives; with `start_at_layer` > 0, a
+                residual stream [b, p, d].
             attention_mask: True (1) where a token is real, over cached and new positions. Texts of different
                 lengths are padded and masked by themselves.
             taps: what this run reads and edits.
@@ -123,30 +139,56 @@ class Transformer(nn.Module):
         span = arguments.Span.of(self.cfg, inputs, start_at_layer, stop_at_layer)
         arguments.check_sites(self, taps.names, span)
         taps = joined(self, taps)  # hooks of the context act where they can
-        x, attention_mask = arguments.inputs(self, inputs, attention_mask, span.start)
-        arguments.check_past(past, x.shape[0], span, self.cfg.n_layers)
-        arguments.check_logits_at(logits_at, *x.shape[:2])
-        frame = self.frame(x.shape[1], attention_mask=attention_mask, past=past, batch=x.shape[0])
-        if span.embeds:
-            x = self.embed(x, frame, taps)
+        given = arguments.inputs(self, inputs, attention_mask, span.start)
+        arguments.check_past(past, given.n_rows, span, self.cfg)
+        arguments.check_logits_at(logits_at, given.n_rows, given.n)
+        frame = self.frame(given.n, attention_mask=given.mask, past=past, batch=given.n_rows)
+        x = given.stream
+        if x is None:
+            assert given.ids is not None
+            x = self.embed(given.ids, frame, taps, given.types)
         x = self.stack(x, frame, taps, past, span.start, span.stop)
         if past is not None:
             past.advance(frame.n, frame.valid)
-        return self.to_logits(x, taps, logits_at) if span.unembeds else x
+        return self.output(x, frame, taps, logits_at) if span.unembeds else x
+
+    def output(
+        self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, logits_at: LogitsAt = None
+    ) -> Float[Tensor, "b *at v"]:
+        """What a run gives for its last residual stream. Pooler and classifier run only where they are looked
+        at, or the classifier is all there is."""
+        if self.pooler is None and self.classifier is None:
+            return self.to_logits(x, taps, logits_at)
+        if self.ln_final is not None:
+            x = self.ln_final(x, taps)
+        classes, unembeds = None, self.cfg.unembed is not None
+        if not unembeds or taps.wants(*self._text_sites):
+            classes = self.classify(x, frame, taps)
+        if unembeds:
+            return self.unembed(_at(x, logits_at), taps)
+        return _at(x, logits_at) if classes is None else classes
+
+    def classify(
+        self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF
+    ) -> Float[Tensor, "b *p c"] | None:
+        """Logits over classes from the normalised last stream; None where there is only a pooler, or neither."""
+        of_tokens = self.cfg.classifier is not None and self.cfg.classifier.of == "token"
+        vector = first_token(x, frame)
+        if self.pooler is not None:
+            vector = self.pooler(vector, taps)
+        return None if self.classifier is None else self.classifier(x if of_tokens else vector, taps)
 
     def to_logits(
         self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, logits_at: LogitsAt = None
     ) -> Float[Tensor, "b at v"]:
-        """The last residual stream to logits, at all positions or at `logits_at`."""
-        if isinstance(logits_at, int):
-            x = x[:, logits_at, None]
-        elif isinstance(logits_at, slice):
-            x = x[:, logits_at]
-        elif logits_at is not None:
-            x = x[torch.arange(x.shape[0], device=x.device), logits_at.to(x.device), None]
+        """The last residual stream to logits, at all positions or at `logits_at`.
+
+        Without an unembedding, the normalised stream.
+        """
+        x = _at(x, logits_at)
         if self.ln_final is not None:
             x = self.ln_final(x, taps)
-        return self.unembed(x, taps)
+        return x if self.cfg.unembed is None else self.unembed(x, taps)
 
     def frame(
         self,
@@ -250,6 +292,16 @@ class Transformer(nn.Module):
         """
         return text.to_tokens(self, texts, prepend_bos)[0]
 
+    def to_inputs(self, texts: Inputs, prepend_bos: bool | None = None) -> ModelInputs:
+        """Text, texts or ids as one value that every way of running takes: ids, mask, token types.
+
+        Raises:
+            ValueError: as `to_tokens`; or ids do not fit the model.
+        """
+        if isinstance(texts, Tensor | ModelInputs):
+            return arguments.inputs(self, texts, None, 0)
+        return text.to_inputs(self, texts, prepend_bos)
+
     def to_str_tokens(self, inputs: str | Tensor | list[int], prepend_bos: bool | None = None) -> list[str]:
         """One readable string per token."""
         return text.to_str_tokens(self, inputs, prepend_bos)
@@ -271,7 +323,12 @@ class Transformer(nn.Module):
         return generate(self, inputs, max_new_tokens, **options)
 
     def new_past(self) -> KeyValues:
-        """An empty store of keys and values for `past`."""
+        """An empty store of keys and values for `past`.
+
+        Raises:
+            ValueError: the model reads texts in both directions, so no part of one can be computed first.
+        """
+        arguments.check_causal(self.cfg, "there is nothing that a run could stand on")
         return KeyValues(self.cfg.n_layers)
 
     # ------------------------------------------------------------------ looking
@@ -307,6 +364,17 @@ class Transformer(nn.Module):
         block = self.stack.blocks[layer]
         assert isinstance(block, Block)
         return block
+
+
+def _at(x: Tensor, at: LogitsAt) -> Tensor:
+    """The positions of x that are asked for; the position axis stays."""
+    if at is None:
+        return x
+    if isinstance(at, int):
+        return x[:, at, None]
+    if isinstance(at, slice):
+        return x[:, at]
+    return x[torch.arange(x.shape[0], device=x.device), at.to(x.device), None]
 
 
 def _zeros_or(bias: Tensor | None, like: Tensor) -> Tensor:

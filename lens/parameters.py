@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-from lens.config import ModelConfig, StackConfig
+from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def shapes_of(cfg: ModelConfig) -> Shapes:
-    """Every parameter's name and shape, in the model's order.
-
-    With `cfg.tied`, `unembed.linear.weight` is another name of `embed.tokens.weight`; both are listed.
-    """
-    c, shapes = cfg.stack, Shapes()
-    shapes["embed.tokens.weight"] = (cfg.embed.d_vocab, cfg.embed.d_embed)
-    if cfg.embed.n_positions is not None:
-        shapes["embed.positions.weight"] = (cfg.embed.n_positions + cfg.embed.position_offset, c.d_model)
-    if cfg.embed.d_embed != c.d_model:
-        shapes["embed.project.weight"] = (c.d_model, cfg.embed.d_embed)
+    """Every parameter's name and shape, in the model's order. Other names of the same tensor are listed too."""
+    c = cfg.stack
+    shapes = _embed(cfg.embed, c.d_model)
     for layer in range(c.n_layers):
         shapes |= {f"stack.blocks.{layer}.{name}": shape for name, shape in _block(c).items()}
     if c.final_norm and c.norm != "none":
         shapes |= _norm(c, "stack.ln_final", c.d_model)
-    if cfg.unembed.d_embed != c.d_model:
-        shapes["unembed.project.weight"] = (cfg.unembed.d_embed, c.d_model)
-    return shapes | _linear("unembed.linear", cfg.unembed.d_vocab, cfg.unembed.d_embed, cfg.unembed.bias)
+    if cfg.pooler is not None:
+        shapes |= _linear("pooler.dense", c.d_model, c.d_model, True)
+    if cfg.classifier is not None:
+        shapes |= _linear("classifier.linear", cfg.classifier.n_classes, c.d_model, True)
+    return shapes if cfg.unembed is None else shapes | _unembed(cfg.unembed, c.d_model)
+
+
+def aliases_of(cfg: ModelConfig) -> dict[str, str]:
+    """Parameters that are other names of parameters: a tied unembedding, layers that share their weights."""
+    found = {"unembed.linear.weight": "embed.tokens.weight"} if cfg.tied and cfg.unembed is not None else {}
+    for layer, first in enumerate(cfg.stack.shared or ()):
+        if layer != first:
+            names = _block(cfg.stack)
+            found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
+    return found
+
+
+def _embed(e: EmbedConfig, d_model: int) -> Shapes:
+    late = e.project == "sum"
+    width = e.d_embed if late else d_model
+    shapes: Shapes = {"embed.tokens.weight": (e.d_vocab, e.d_embed)}
+    if late or e.d_embed != d_model:
+        shapes |= _linear("embed.project", d_model, e.d_embed, late)
+    if e.n_positions is not None:
+        shapes["embed.positions.weight"] = (e.n_positions + e.position_offset, width)
+    if e.n_types:
+        shapes["embed.types.weight"] = (e.n_types, width)
+    if e.norm_eps is not None:
+        shapes |= {"embed.ln.weight": (width,), "embed.ln.bias": (width,)}
+    return shapes
+
+
+def _unembed(u: UnembedConfig, d_model: int) -> Shapes:
+    shapes = Shapes()
+    if u.transform:
+        shapes |= _linear("unembed.transform.dense", u.d_embed, d_model, True)
+        shapes |= {"unembed.transform.ln.weight": (u.d_embed,), "unembed.transform.ln.bias": (u.d_embed,)}
+    elif u.d_embed != d_model:
+        shapes["unembed.project.weight"] = (u.d_embed, d_model)
+    return shapes | _linear("unembed.linear", u.d_vocab, u.d_embed, u.bias)
 
 
 def _block(c: StackConfig) -> Shapes:

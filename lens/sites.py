@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lens.config import ModelConfig
 from lens.nearest import unknown
-from lens.vocabulary import ALIASES, BLOCK, EMBED, EXPERT, LEARNED, UNEMBED, Kind
+from lens.vocabulary import ALIASES, BLOCK, EMBED, EXPERT, UNEMBED, Kind
 
 NamesFilter = Any  # None | str | ("pattern", 5) | iterable of those | Callable[[str], bool]
 
@@ -28,6 +28,7 @@ class Site:
     layer: int | None = None
     extra: bool = False
     conditional: bool = False
+    part: Literal["embed", "block", "end"] = "block"
 
     @property
     def kind(self) -> str:
@@ -37,9 +38,7 @@ class Site:
 
 def sites_of(cfg: ModelConfig) -> dict[str, Site]:
     """Every site that can fire in a model, by name, in firing order."""
-    found = [
-        _site("", kind) for kind in EMBED if kind.where.words != LEARNED or cfg.embed.n_positions is not None
-    ]
+    found = [_site("", kind, part="embed") for kind in EMBED if kind.where.holds(cfg.embed)]
     for layer in range(cfg.n_layers):
         block = f"blocks.{layer}."
         for kind in BLOCK:
@@ -47,12 +46,14 @@ def sites_of(cfg: ModelConfig) -> dict[str, Site]:
                 found.append(_site(block, kind, layer))
             if kind.suffix == "mlp.hook_expert_indices" and cfg.stack.experts is not None:
                 found += _expert_sites(cfg, layer)
-    found += [_site("", kind) for kind in UNEMBED if kind.where.holds(cfg.stack)]
+    found += [_site("", kind, part="end") for kind in UNEMBED if kind.where.holds(cfg)]
     return {site.name: site for site in found}
 
 
-def _site(prefix: str, kind: Kind, layer: int | None = None) -> Site:
-    return Site(prefix + kind.suffix, kind.shape, kind.meaning, layer, kind.extra, kind.conditional)
+def _site(
+    prefix: str, kind: Kind, layer: int | None = None, part: Literal["embed", "block", "end"] = "block"
+) -> Site:
+    return Site(prefix + kind.suffix, kind.shape, kind.meaning, layer, kind.extra, kind.conditional, part)
 
 
 def _expert_sites(cfg: ModelConfig, layer: int) -> list[Site]:

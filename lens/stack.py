@@ -23,10 +23,17 @@ class Stack(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.blocks = nn.ModuleList(Block(f"{site}.{layer}", cfg, layer) for layer in range(cfg.n_layers))
+        self.share()
         has_norm = cfg.final_norm and cfg.norm != "none"
         self.ln_final = (
             Norm(final_site, cfg.d_model, cfg.norm, cfg.norm_eps, cfg.norm_unit_offset) if has_norm else None
         )
+
+    def share(self) -> None:
+        """Make layers that share their parameters hold the same ones."""
+        for layer, first in enumerate(self.cfg.shared or ()):
+            if layer != first:
+                _share(self.blocks[layer], self.blocks[first])
 
     def forward(
         self,
@@ -40,3 +47,10 @@ class Stack(nn.Module):
         for block in self.blocks[start:stop]:
             x = block(x, frame, taps, past)
         return x
+
+
+def _share(module: nn.Module, owner: nn.Module) -> None:
+    for name, parameter in owner.named_parameters(recurse=False):
+        setattr(module, name, parameter)
+    for name, child in owner.named_children():
+        _share(module.get_submodule(name), child)

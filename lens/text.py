@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from lens.inputs import ModelInputs
+
 if TYPE_CHECKING:
     from lens.model import Transformer
     from lens.tokens import Tokenizer
@@ -39,6 +41,16 @@ def to_tokens(
         empty = next(i for i, row in enumerate(mask) if not bool(row.any())) if ids.shape[1] else 0
         raise ValueError(f"prompt {empty} is empty: it has no tokens")
     return ids.to(model.device), None if bool(mask.all()) else mask.to(model.device)
+
+
+def to_inputs(model: Transformer, texts: Any, prepend_bos: bool | None = None) -> ModelInputs:
+    """A text or texts as a model's inputs.
+
+    Raises:
+        ValueError: as `to_tokens`.
+    """
+    ids, mask = to_tokens(model, texts, prepend_bos)
+    return ModelInputs(ids=ids, mask=mask)
 
 
 def to_str_tokens(model: Transformer, inputs: Any, prepend_bos: bool | None = None) -> list[str]:

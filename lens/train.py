@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from lens.config import ModelConfig
 from lens.model import Transformer
-from lens.parameters import shapes_of
+from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
 
 Batches = Callable[[int, Generator], Tensor]
@@ -169,8 +169,7 @@ def _copy(model: Transformer) -> Transformer:
 
 
 def _frozen(cfg: ModelConfig, state: dict[str, Tensor], tokenizer: Any, origin: str) -> Transformer:
-    if cfg.tied:
-        state["unembed.linear.weight"] = state["embed.tokens.weight"]
+    state |= {name: state[same] for name, same in aliases_of(cfg).items()}
     return Transformer.from_state(cfg, state, tokenizer=tokenizer, revision=revision_of(state), origin=origin)
 
 

@@ -4,23 +4,28 @@ The names are TransformerLens's. This table is the only place where sites are li
 the sites of one model, and `python -m lens.glossary` into docs/glossary.md.
 
 Shapes are written in words: batch, pos (query position), key (key position), head, kv (key/value head),
-d_model, d_head, d_mlp, d_vocab.
+d_model, d_head, d_mlp, d_embed, d_vocab, class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from lens.config import StackConfig
+from lens.config import ModelConfig
 
 
 @dataclass(frozen=True)
 class Where:
-    """Which models have a site, in words and as a test of the configuration."""
+    """Which models have a site, in words and as a test of the part of a configuration that it belongs to.
+
+    Sites of a block are tested on a `StackConfig`, those of the embedding on an `EmbedConfig`, those of the
+    ends on the `ModelConfig`.
+    """
 
     words: str
-    holds: Callable[[StackConfig], bool]
+    holds: Callable[[Any], bool]
 
     def __and__(self, other: Where) -> Where:
         return Where(f"{self.words}, {other.words}", lambda c: self.holds(c) and other.holds(c))
@@ -40,8 +45,28 @@ WIDE_NORM = Where("a norm over all heads' queries and keys", lambda c: c.qk_norm
 PRE_NORM = Where("pre-norm", lambda c: c.norm != "none" and "in" in c.norm_placement)
 POST_NORM = Where("post-norm", lambda c: c.norm != "none" and "add" in c.norm_placement)
 OUT_NORM = Where("norms on branch outputs", lambda c: c.norm != "none" and "out" in c.norm_placement)
-FINAL_NORM = Where("a final norm", lambda c: c.norm != "none" and c.final_norm)
-LEARNED = "learned positions"
+
+WIDE = Where("every model but those that project the sum", lambda e: e.project == "tokens")
+NARROW = Where("a projection of the sum", lambda e: e.project == "sum")
+LEARNED = Where("learned positions", lambda e: e.n_positions is not None)
+TYPES = Where("token types", lambda e: e.n_types > 0)
+EMBED_NORM = Where("a norm on the embedding", lambda e: e.norm_eps is not None)
+
+
+def _final_norm(cfg: ModelConfig) -> bool:
+    return cfg.stack.norm != "none" and cfg.stack.final_norm
+
+
+FINAL_NORM = Where("a final norm", _final_norm)
+UNEMBEDS = Where("an unembedding", lambda cfg: cfg.unembed is not None)
+TRANSFORM = Where(
+    "a masked language model's head", lambda cfg: cfg.unembed is not None and bool(cfg.unembed.transform)
+)
+POOLER = Where("a pooler", lambda cfg: cfg.pooler is not None)
+OF_TEXTS = Where("classes of texts", lambda cfg: cfg.classifier is not None and cfg.classifier.of == "text")
+OF_TOKENS = Where(
+    "classes of tokens", lambda cfg: cfg.classifier is not None and cfg.classifier.of == "token"
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +100,17 @@ HEAD, KV, SQUARE = "batch pos head d_head", "batch pos kv d_head", "batch head p
 NEURONS, CHOSEN, TOKENS = "batch pos d_mlp", "batch pos top_k", "token d_mlp"
 
 EMBED = [
-    Kind("hook_embed", STREAM, "token embedding, scaled and projected"),
-    Kind("hook_pos_embed", STREAM, "position embedding", Where(LEARNED, lambda c: True)),
+    Kind("hook_embed", STREAM, "token embedding, scaled and projected", WIDE),
+    Kind("hook_embed", "batch pos d_embed", "token embedding", NARROW),
+    Kind(
+        "hook_token_type_embed", STREAM, "embedding of the token's type (first or second text)", TYPES & WIDE
+    ),
+    Kind("hook_token_type_embed", "batch pos d_embed", "embedding of the token's type", TYPES & NARROW),
+    Kind("hook_pos_embed", STREAM, "position embedding", LEARNED & WIDE),
+    Kind("hook_pos_embed", "batch pos d_embed", "position embedding", LEARNED & NARROW),
+    *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & WIDE),
+    *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & NARROW, width="d_embed"),
+    Kind("hook_full_embed", STREAM, "the whole embedding, normalised and projected", EMBED_NORM),
 ]
 
 BLOCK = [
@@ -139,8 +173,21 @@ EXPERT = [
 
 UNEMBED = [
     *_norm("ln_final", "in front of the unembedding", FINAL_NORM),
-    Kind("hook_logits", "batch pos d_vocab", "logits"),
+    Kind("pooler.hook_pooler_pre", "batch d_model", "pooled vector before its activation function", POOLER),
+    Kind("pooler.hook_pooler_out", "batch d_model", "the vector that stands for the text", POOLER),
+    Kind("classifier.hook_logits", "batch class", "logits over classes", OF_TEXTS),
+    Kind("classifier.hook_logits", "batch pos class", "each token's logits over classes", OF_TOKENS),
+    Kind(
+        "mlm_head.hook_mlm_pre",
+        "batch pos d_embed",
+        "hidden layer of the head before its activation",
+        TRANSFORM,
+    ),
+    Kind("mlm_head.hook_mlm_post", "batch pos d_embed", "hidden layer of the head", TRANSFORM),
+    *_norm("mlm_head.ln", "in front of the vocabulary", TRANSFORM, width="d_embed"),
+    Kind("hook_logits", "batch pos d_vocab", "logits", UNEMBEDS),
 ]
+"""Sites of the ends of a model. Pooler and classifier run where they are looked at, or are all there is."""
 
 ALIASES = {
     "attn": "pattern", "attn_logits": "attn_scores", "query": "q", "key": "k", "value": "v",

@@ -28,6 +28,9 @@ from lens.nearest import unknown
 
 Shape = tuple[int, ...]
 
+_OLD_LEAVES = {".gamma": ".weight", ".beta": ".bias"}  # LayerNorm's parameters in the first BERT checkpoints
+_OLD_LEAF = re.compile(r"\.(gamma|beta)$")
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -35,7 +38,8 @@ class Rule:
 
     `targets` is empty for buffers that are not weights (causal masks, rotary frequencies): passed over.
     `weight` and `bias` are einops patterns, checkpoint to ours; None passes the tensor through.
-    An `alias` is read, and written only to a checkpoint that is asked to have that name.
+    An `alias` is read (beside the other name, where both hold the same), and written only to a checkpoint
+    that is asked to have that name.
     """
 
     source: str
@@ -152,7 +156,8 @@ class Table:
         Raises:
             ValueError: it meets none (the message names the nearest) or several.
         """
-        matches = [(rule, m) for rule, pattern in self._sources if (m := pattern.fullmatch(name))]
+        plain = _OLD_LEAF.sub(lambda m: _OLD_LEAVES[m[0]], name)
+        matches = [(rule, m) for rule, pattern in self._sources if (m := pattern.fullmatch(plain))]
         if not matches:
             missing = unknown("tensor", name, self._examples(name), of=f"the {self.family} family")
             raise ValueError(missing)
@@ -180,6 +185,8 @@ class Table:
                 continue
             for ours, part in self._parts(name, match, tensors[name], shapes):
                 if ours in found:
+                    if match.rule.alias and identical(found[ours], part):
+                        continue
                     raise ValueError(f"checkpoint tensors {origin[ours]!r} and {name!r} both give {ours}")
                 found[ours], origin[ours] = part, name
         missing = [ours for ours in shapes if ours not in found and ours not in set(optional)]
@@ -283,6 +290,14 @@ class Table:
     @cached_property
     def _sources(self) -> list[tuple[Rule, re.Pattern[str]]]:
         return [(rule, _regex(rule.source, rule.modules, self.prefix)) for rule in self.rules]
+
+
+def identical(a: Tensor, b: Tensor) -> bool:
+    """Are these the same numbers? Of tensors that have only shapes, only whether they are one object."""
+    if a.is_meta or b.is_meta:
+        return a is b
+    same_memory = a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
+    return a.shape == b.shape and a.dtype == b.dtype and (same_memory or torch.equal(a, b))
 
 
 def _regex(name: str, module: bool, prefix: str = "") -> re.Pattern[str]:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import lens.families
 from lens.family import read
+from lens.inputs import ModelInputs
 from lens.model import Transformer
 from lens.registry import names
 from tests import zoo
@@ -39,6 +40,31 @@ def prompts(n: int = 3) -> Tensor:
     return torch.randint(3, zoo.D_VOCAB, (n, N_POS), generator=torch.Generator().manual_seed(1))
 
 
+def inputs(
+    model: Transformer, ids: Tensor, real: Tensor | None = None, row: int | None = None
+) -> ModelInputs:
+    """Everything that a model reads: with token types, where it has several. Of one row, or of all."""
+    types = None
+    if model.cfg.embed.n_types > 1:
+        types = (torch.arange(ids.shape[1]) > 5).long().expand(ids.shape)
+    if row is None:
+        return ModelInputs(ids=ids, mask=real, types=types)
+    keep = slice(None) if real is None else real[row]
+    return ModelInputs(ids=ids[row, keep][None], types=None if types is None else types[row, keep][None])
+
+
+def ends(model: Transformer) -> list[str]:
+    """The sites that a run ends in: logits of all heads, or else the pooled vector."""
+    heads = [site for site in ("classifier.hook_logits", "hook_logits") if site in model.sites]
+    return heads or [site for site in ("pooler.hook_pooler_out",) if site in model.sites]
+
+
+def outputs(model: Transformer, given: Any, wanted: Any = (), **options: Any) -> dict[str, Tensor]:
+    """All that one run gives: what is returned, and every head."""
+    out, cache = model.run_with_cache(given, [*wanted, *ends(model)], **options)
+    return {"output": out, **cache}
+
+
 def padding(side: str) -> Tensor | None:
     """True where a token is real: rows with 0, 4 and 9 positions of padding."""
     if side == "none":
@@ -54,6 +80,10 @@ class Seen:
 
     tensors: dict[str, Tensor]
 
+    def by_position(self) -> Seen:
+        """Without what there is one of per text."""
+        return Seen({name: x for name, x in self.tensors.items() if x.ndim > 2})
+
     def error(self, oracle: Seen, real: Tensor | None) -> float:
         """The largest error of any tensor, relative to its scale, over rows that are not padding."""
         assert self.tensors.keys() == oracle.tensors.keys()
@@ -64,7 +94,7 @@ def relative_error(x: Tensor, oracle: Tensor, real: Tensor | None = None) -> flo
     assert x.shape == oracle.shape
     if x.ndim == 4:  # patterns: [b, h, p, k] -> [b, p, h, k]
         x, oracle = x.transpose(1, 2), oracle.transpose(1, 2)
-    if real is not None:
+    if real is not None and x.shape[:2] == real.shape:
         x, oracle = x[real], oracle[real]
     return ((x - oracle).abs().max() / oracle.abs().max()).item()
 
@@ -87,33 +117,60 @@ def watched(modules: Any, seen: dict[str, Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-def oracle(hf: Any, ids: Tensor, real: Tensor | None, attention: str) -> Seen:
-    """Hugging Face's logits, residual stream around every block, and (eager) patterns."""
-    layers = next(m for m in hf.modules() if isinstance(m, torch.nn.ModuleList))
+def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
+    """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
+    n_layers, layers = (
+        hf.config.num_hidden_layers,
+        next(m for m in hf.modules() if isinstance(m, nn.ModuleList)),
+    )
     seen: dict[str, Tensor] = {}
     options: dict[str, Any] = {"output_hidden_states": True, "output_attentions": attention == "eager"}
-    if real is not None:
-        options["attention_mask"] = real.long()
-        options["position_ids"] = (real.long().cumsum(-1) - 1).clamp(min=0)
+    if hf.can_generate():
+        options["use_cache"] = False
+    if given.types is not None:
+        options["token_type_ids"] = given.types
+    if given.mask is not None:
+        options["attention_mask"] = given.mask.long()
+        before = hf.config.pad_token_id + 1 if hf.base_model_prefix == "roberta" else 0
+        options["position_ids"] = (given.mask.long().cumsum(-1) - 1).clamp(min=0) + before
     hf.set_attn_implementation(attention)
     try:
         with watched(layers, seen), torch.no_grad():
-            out = hf(ids, use_cache=False, **options)
+            out = hf(given.ids, **options)
     finally:
         hf.set_attn_implementation("eager")
-    seen["logits"] = out.logits
-    seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[: len(layers)])}
+    if len(layers) != n_layers:  # layers that are run several times
+        seen = {f"resid_post {layer}": x for layer, x in enumerate(out.hidden_states[1:])}
+    seen |= {name: out[theirs] for theirs, name in OUTPUTS.items() if out.get(theirs) is not None}
+    if "start_logits" in out:
+        seen["logits"] = torch.stack([out.start_logits, out.end_logits], -1)
+    seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[:n_layers])}
     if attention == "eager":
         seen |= {f"pattern {layer}": x for layer, x in enumerate(out.attentions)}
     return Seen(seen)
 
 
-def shown(model: Transformer, ids: Tensor, real: Tensor | None, attention: str) -> Seen:
+OUTPUTS = {
+    "logits": "logits",
+    "last_hidden_state": "logits",
+    "prediction_logits": "logits",
+    "seq_relationship_logits": "classes",
+    "sop_logits": "classes",
+    "pooler_output": "pooled",
+}
+"""Fields of Hugging Face's outputs, and what they are called here."""
+
+
+def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
     """The same of ours: `eager` taps patterns, so attention is explicit; `sdpa` does not."""
     after = "normalized_resid_post" if "add" in model.cfg.stack.norm_placement else "resid_post"
     wanted = ["resid_pre", after, *(["pattern"] if attention == "eager" else [])]
-    logits, cache = model.run_with_cache(ids, wanted, attention_mask=real)
-    seen = {"logits": logits}
+    out, cache = model.run_with_cache(given, [*wanted, *ends(model)])
+    seen = {"logits": out}
+    if model.cfg.unembed is not None and model.cfg.classifier is not None:
+        seen["classes"] = cache["classifier.hook_logits"]
+    if ends(model) == ["pooler.hook_pooler_out"]:
+        seen["pooled"] = cache["pooler.hook_pooler_out"]
     for layer in range(model.cfg.n_layers):
         seen[f"resid_pre {layer}"] = cache["resid_pre", layer]
         seen[f"resid_post {layer}"] = cache[after, layer]
@@ -123,9 +180,15 @@ def shown(model: Transformer, ids: Tensor, real: Tensor | None, attention: str) 
 
 
 def worst(model: Transformer, hf: Any, side: str = "none", attention: str = "eager") -> float:
-    """The largest relative error of ours against Hugging Face in one setting."""
-    ids, real = prompts(), padding(side)
-    return shown(model, ids, real, attention).error(oracle(hf, ids, real, attention), real)
+    """The largest relative error of ours against Hugging Face in one setting.
+
+    What it says of a whole text it reads at position 0, which here is padding where that is at the left.
+    """
+    given = inputs(model, prompts(), padding(side))
+    found, expected = shown(model, given, attention), oracle(hf, given, attention)
+    if side == "left":
+        found, expected = found.by_position(), expected.by_position()
+    return found.error(expected, given.mask)
 
 
 def has_sdpa(hf: Any) -> bool:

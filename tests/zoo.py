@@ -47,6 +47,17 @@ OPT = {
     "max_position_embeddings": N_CTX,
     "word_embed_proj_dim": 32,
 }
+ENCODER = {k: v for k, v in SIZES.items() if not k.endswith("token_id")}
+DISTILBERT = {
+    "dim": 32,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 40,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": N_CTX,
+}
+ALBERT = {**ENCODER, "embedding_size": 20}
+LABELS = {"num_labels": 4}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500.0,
@@ -63,17 +74,28 @@ GLOBAL_LAST = {"layer_types": ["sliding_attention", "sliding_attention", "full_a
 
 @dataclass(frozen=True)
 class Specimen:
-    """One tiny model: a Hugging Face model type and the arguments of its config."""
+    """One tiny model: a Hugging Face model type, the arguments of its config, and which head it has."""
 
     model_type: str
     config: dict[str, Any] = field(default_factory=dict)
     noise: float = 0.12
+    auto: str = "AutoModelForCausalLM"
 
 
 def _of(
     model_type: str, common: dict[str, Any], noise: float = 0.12, **cases: dict[str, Any]
 ) -> dict[str, Specimen]:
     return {name: Specimen(model_type, {**common, **own}, noise) for name, own in cases.items()}
+
+
+def _headed(
+    model_type: str, common: dict[str, Any], **cases: tuple[str, dict[str, Any]]
+) -> dict[str, Specimen]:
+    """Specimens by name: the end of the class's name, and what the config adds."""
+    return {
+        name: Specimen(model_type, {**common, **own}, auto=f"AutoModel{head}")
+        for name, (head, own) in cases.items()
+    }
 
 
 ZOO: dict[str, dict[str, Specimen]] = {
@@ -152,6 +174,46 @@ ZOO: dict[str, dict[str, Specimen]] = {
         qk_norm={"qk_layernorm": True, "num_key_value_heads": 2},
     ),
     "phi3": _of("phi3", GROUPED, full={}, windowed={"sliding_window": 5, "tie_word_embeddings": True}),
+    "bert": _headed(
+        "bert",
+        ENCODER,
+        masked=("ForMaskedLM", {}),
+        pretraining=("ForPreTraining", {"hidden_act": "relu"}),
+        base=("", {"type_vocab_size": 3}),
+        texts=("ForSequenceClassification", LABELS),
+        tokens=("ForTokenClassification", LABELS),
+        answers=("ForQuestionAnswering", {}),
+        pairs=("ForNextSentencePrediction", {}),
+    ),
+    "roberta": {
+        **_headed(
+            "roberta",
+            ENCODER,
+            masked=("ForMaskedLM", {"type_vocab_size": 1}),
+            base=("", {}),
+            texts=("ForSequenceClassification", LABELS),
+            tokens=("ForTokenClassification", LABELS),
+        ),
+        **_headed("xlm-roberta", ENCODER, multilingual=("ForMaskedLM", {"pad_token_id": 0})),
+    },
+    "distilbert": _headed(
+        "distilbert",
+        DISTILBERT,
+        masked=("ForMaskedLM", {}),
+        untied=("ForMaskedLM", {"tie_word_embeddings": False, "activation": "relu"}),
+        base=("", {}),
+        texts=("ForSequenceClassification", LABELS),
+        answers=("ForQuestionAnswering", {}),
+    ),
+    "albert": _headed(
+        "albert",
+        ALBERT,
+        masked=("ForMaskedLM", {}),
+        pretraining=("ForPreTraining", {"num_hidden_layers": 4, "num_hidden_groups": 2}),
+        base=("", {"num_hidden_groups": 3}),
+        texts=("ForSequenceClassification", LABELS),
+        wide=("ForMaskedLM", {"embedding_size": 32}),
+    ),
     "mixtral": _of(
         "mixtral",
         {**GROUPED, "num_local_experts": 4},
@@ -171,16 +233,18 @@ def config(specimen: Specimen) -> Any:
 @cache
 def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> Any:
     """One specimen as a Hugging Face model: eager, frozen, noise on every parameter. Shared between tests."""
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     specimen = ZOO[family][name]
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(
-            config(specimen), attn_implementation="eager", experts_implementation="eager"
-        ).eval()
+        model = (
+            getattr(transformers, specimen.auto)
+            .from_config(config(specimen), attn_implementation="eager", experts_implementation="eager")
+            .eval()
+        )
     for parameter in model.requires_grad_(False).parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=specimen.noise)
     return model.to(dtype)

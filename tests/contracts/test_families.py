@@ -14,7 +14,7 @@ from torch import Tensor
 from lens.config import ModelConfig
 from lens.family import families, find, read, write
 from lens.model import Transformer
-from lens.parameters import shapes_of
+from lens.parameters import aliases_of, shapes_of
 from tests import zoo
 from tests.parity import FAMILIES, each_specimen, ours
 
@@ -89,7 +89,8 @@ def test_weights_all_used_none_missing_and_reversed_bit_for_bit(
     cfg, state = read(hf.config.to_dict(), memory)
     from_disk, state_from_disk = read(saved, disk)
     assert from_disk.stack == cfg.stack
-    assert from_disk.tied == cfg.tied == hf.config.tie_word_embeddings
+    assert from_disk.tied == cfg.tied
+    assert cfg.tied == (cfg.unembed is not None and hf.config.tie_word_embeddings)
     assert {name: tuple(x.shape) for name, x in state.items()} == shapes_of(cfg)
     assert_same(state, state_from_disk)
     assert_same(write(cfg, state, memory), memory)
@@ -109,14 +110,29 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 def test_parameters_have_the_shapes_that_the_config_says(family: str, name: str) -> None:
     model = ours(family, name)
     assert {n: tuple(p.shape) for n, p in model.state_dict().items()} == shapes_of(model.cfg)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for other, same in aliases_of(model.cfg).items():
+        assert parameters[other] is parameters[same]
+    assert len(set(parameters.values())) == len(parameters) - len(aliases_of(model.cfg))
 
 
 @each_specimen
 def test_base_model_checkpoints_are_read(family: str, name: str) -> None:
-    """Without the head's prefix, as `AutoModel` saves them; only a tied model can do without the head."""
+    """Without the head's prefix, as `AutoModel` saves them; only a tied model can do without the head.
+
+    Encoders without their head give the last residual stream.
+    """
     hf = zoo.hugging_face(family, name)
     base = dict(hf.base_model.state_dict())
     config = {k: v for k, v in hf.config.to_dict().items() if k != "tie_word_embeddings"}
+    if zoo.ZOO[family][name].auto != "AutoModelForCausalLM":
+        cfg, state = read(config, base)
+        assert cfg.unembed is None and cfg.classifier is None and not cfg.tied
+        heads = ("unembed.", "classifier.") if cfg.pooler else ("unembed.", "classifier.", "pooler.")
+        whole = ours(family, name).state_dict()
+        assert_same(state, {n: x for n, x in whole.items() if not n.startswith(heads)})
+        assert_same(write(cfg, state, base), base)
+        return
     cfg, state = read(config, base | {k: v for k, v in hf.state_dict().items() if k == "lm_head.bias"})
     assert cfg.tied
     assert_same(
@@ -142,7 +158,9 @@ def test_unknown_config_fields_are_refused_by_name(family: str, name: str) -> No
     }.items():
         with pytest.raises(ValueError, match=field):
             find(hf).config({**hf, field: value})
-    activation = next(k for k in ("hidden_activation", "activation_function", "hidden_act") if k in hf)
+    activation = next(
+        k for k in ("hidden_activation", "activation_function", "hidden_act", "activation") if k in hf
+    )
     with pytest.raises(ValueError, match="'gelo' is not a known activation function; did you mean 'gelu'"):
         find(hf).config({**hf, activation: "gelo"})
 

@@ -20,7 +20,9 @@ from tests.parity import (
     Seen,
     each_specimen,
     has_sdpa,
+    inputs,
     ours,
+    outputs,
     padding,
     prompts,
     relative_error,
@@ -37,10 +39,10 @@ def test_agrees_with_hugging_face(family: str, name: str, side: str) -> None:
     for attention in ("eager", "sdpa") if has_sdpa(hf) else ("eager",):
         error = worst(model, hf, side, attention)
         assert error < CLOSE, attention
-    ids, real = prompts(), padding(side)
-    explicit, fused = shown(model, ids, real, "eager"), shown(model, ids, real, "sdpa")
+    given = inputs(model, prompts(), padding(side))
+    explicit, fused = shown(model, given, "eager"), shown(model, given, "sdpa")
     explicit = Seen({k: v for k, v in explicit.tensors.items() if k in fused.tensors})
-    assert fused.error(explicit, real) < CLOSE
+    assert fused.error(explicit, given.mask) < CLOSE
 
 
 @each_specimen
@@ -55,8 +57,8 @@ def test_agrees_in_double_precision(family: str, name: str) -> None:
     for side in ("none", "right", "left") if sdpa else ("none",):
         error = worst(model, hf, side, "sdpa" if sdpa else "eager")
         assert error < (EXACT if sdpa and model.cfg.stack.norm == "layer" else CLOSE), side
-    ids = prompts()
-    fused, explicit = model(ids), model.run_with_cache(ids, "pattern")[0]
+    given = inputs(model, prompts())
+    fused, explicit = model(given), model.run_with_cache(given, "pattern")[0]
     assert relative_error(fused, explicit) < EXACT
 
 
@@ -66,12 +68,13 @@ def test_a_padded_row_is_the_same_prompt_alone(family: str, name: str) -> None:
     for side in ("right", "left"):
         real = padding(side)
         assert real is not None
-        fused = model(ids, attention_mask=real)
-        explicit, _ = model.run_with_cache(ids, "pattern", attention_mask=real)
-        for together in (fused, explicit):
-            for row, keep in enumerate(real):
-                alone = model(ids[row, keep][None])[0]
-                assert relative_error(together[row, keep], alone) < EXACT
+        fused, explicit = (outputs(model, inputs(model, ids, real), wanted) for wanted in ([], ["pattern"]))
+        for row, keep in enumerate(real):
+            for end, alone in outputs(model, inputs(model, ids, real, row)).items():
+                by_position = alone.ndim == 3
+                for together in (fused[end], explicit[end]):
+                    found = together[row, keep] if by_position else together[row]
+                    assert relative_error(found, alone[0]) < EXACT, end
 
 
 BUGS: dict[
@@ -167,6 +170,38 @@ def positions_off_by_one(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
 @bug("qwen2", "full")
 def value_bias_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, {n: x * (not n.endswith("attn.v.bias")) for n, x in state.items()}
+
+
+@bug("bert", "masked")
+def types_of_pairs_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    state = {**state, "embed.types.weight": state["embed.types.weight"][:1].expand(2, -1)}
+    return cfg, state
+
+
+@bug("bert", "masked")
+def causal_by_mistake(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, causal=True), state
+
+
+@bug("roberta", "masked")
+def positions_from_zero(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    embed = replace(cfg.embed, position_offset=0, n_positions=zoo.N_CTX)
+    return replace(cfg, embed=embed), state
+
+
+@bug("albert", "pretraining")
+def one_group_for_all_layers(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, shared=(0,) * cfg.n_layers), state
+
+
+@bug("distilbert", "masked")
+def norms_of_the_ends_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, "unembed.transform.ln.", "embed.ln.")
+
+
+@bug("bert", "pretraining")
+def norms_in_front(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, norm_placement=frozenset({"in"})), state
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lens.inputs import ModelInputs
 from lens.taps import Taps
-from tests import zoo
-from tests.parity import EXACT, each_specimen, ours, padding, prompts, relative_error
+from tests.parity import EXACT, each_specimen, ends, inputs, ours, outputs, padding, prompts, relative_error
 
 
 class Everything(Taps):
@@ -31,7 +31,7 @@ class Everything(Taps):
 @each_specimen
 def test_declared_sites_are_those_that_fire(family: str, name: str) -> None:
     model, taps = ours(family, name, torch.float64), Everything()
-    model(prompts(), taps=taps)
+    model(inputs(model, prompts()), taps=taps)
     declared = {site for site, s in model.sites.items() if not s.conditional}
     assert declared <= set(taps.fired) <= set(model.sites)
     first = list(dict.fromkeys(taps.fired))
@@ -52,13 +52,16 @@ def rewritten(site: str, x: Tensor) -> Tensor:
 
 @each_specimen
 def test_every_site_can_be_edited(family: str, name: str) -> None:
-    """Replaced by itself nothing changes; zeroed or with noise, the logits do."""
-    model, ids = ours(family, name, torch.float64), prompts(1).expand(3, -1)
-    clean = model(ids)
+    """Replaced by itself nothing changes; zeroed or with noise, some output does."""
+    model = ours(family, name, torch.float64)
+    given = inputs(model, prompts(1).expand(3, -1))
+    clean = outputs(model, given)
     for site, declared in model.sites.items():
         if not declared.conditional and declared.layer in (None, 0, model.cfg.n_layers - 1):
-            edited = model.run_with_hooks(ids, [(site, lambda x, hook: rewritten(hook.name, x))])
-            itself, zeroed, noisy = (relative_error(edited[row], clean[row]) for row in range(3))
+            edited = outputs(model, given, edits={site: lambda x, site=site: rewritten(site, x)})
+            itself, zeroed, noisy = (
+                max(relative_error(edited[end][row], clean[end][row]) for end in clean) for row in range(3)
+            )
             assert itself < EXACT, f"{site} replaced by itself changes the logits"
             assert zeroed > 1e-7, f"zeroing {site} does nothing"
             assert noisy > 1e-7, f"noise at {site} does nothing"
@@ -66,13 +69,15 @@ def test_every_site_can_be_edited(family: str, name: str) -> None:
 
 @each_specimen
 def test_gradients_reach_every_site(family: str, name: str) -> None:
-    model, ids = ours(family, name, torch.float64), prompts(2)
-    direction = torch.randn(zoo.D_VOCAB, dtype=torch.float64)
+    model = ours(family, name, torch.float64)
+    given = inputs(model, prompts(2))
     ordinary = [site for site, s in model.sites.items() if not s.extra and "indices" not in site]
     extra = [site for site, s in model.sites.items() if s.extra]
     for wanted in (ordinary, *([site] for site in extra)):
-        logits, cache = model.run_with_cache(ids, wanted, grad=True)
-        gradients = torch.autograd.grad((logits @ direction).sum(), list(cache.values()), allow_unused=True)
+        out, cache = model.run_with_cache(given, [*wanted, *ends(model)], grad=True)
+        last = [out, *(cache[end] for end in ends(model))]
+        loss = torch.stack([(x * torch.randn(x.shape[-1], dtype=x.dtype)).sum() for x in last]).sum()
+        gradients = torch.autograd.grad(loss, list(cache.values()), allow_unused=True)
         for site, gradient in zip(cache.keys(), gradients, strict=True):
             if model.sites[site].conditional and gradient is None:
                 continue
@@ -86,15 +91,12 @@ def test_gradients_reach_every_site(family: str, name: str) -> None:
 @pytest.mark.parametrize("side", ["none", "left"])
 @each_specimen
 def test_a_run_can_start_and_stop_at_every_layer(family: str, name: str, side: str) -> None:
-    model, ids, real = ours(family, name, torch.float64), prompts(), padding(side)
-    logits, cache = model.run_with_cache(ids, "resid_pre", attention_mask=real)
+    model, real = ours(family, name, torch.float64), padding(side)
+    given = inputs(model, prompts(), real)
+    logits, cache = model.run_with_cache(given, "resid_pre")
     for layer in range(model.cfg.n_layers):
         entering = cache["resid_pre", layer]
-        stopped = model(ids, stop_at_layer=layer, attention_mask=real)
-        resumed = (
-            model(entering, start_at_layer=layer, attention_mask=real)
-            if layer
-            else model(ids, attention_mask=real)
-        )
+        stopped = model(given, stop_at_layer=layer)
+        resumed = model(ModelInputs(stream=entering, mask=real), start_at_layer=layer)
         assert relative_error(stopped, entering) < EXACT
         assert relative_error(resumed, logits, real) < EXACT

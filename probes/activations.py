@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,6 @@ from probes import manifest
 if TYPE_CHECKING:
     from lens.model import Transformer
     from probes.labelled import Labelled
-
-Which = Literal["last", "first", "mean"]
 
 
 class Activations:
@@ -115,6 +113,7 @@ class Activations:
             ValueError: no such site or row, or an activation that is not finite; the row is named.
         """
         wanted = np.arange(self.n) if rows is None else np.asarray(rows)
+        wanted = wanted if wanted.size else wanted.astype(np.int64)
         if wanted.dtype == bool:
             if wanted.shape != (self.n,):
                 raise ValueError(f"there are {self.n} rows, and {len(wanted)} truth values")
@@ -133,7 +132,7 @@ class Activations:
             local = torch.from_numpy(stored[here] - self._starts[i])
             found[torch.from_numpy(here)] = self._shards[i][site][local].to(wide)
         if not bool(torch.isfinite(found.sum())):
-            check_finite(found, site, wanted)
+            check_finite(found, site, [f"row {row}" for row in wanted.tolist()])
         return found
 
     def _averages(self, site: str, ranges: np.ndarray) -> Tensor:
@@ -142,7 +141,7 @@ class Activations:
         x = self.take(site, each + np.repeat(ranges[:, 0], lengths))
         return torch.segment_reduce(x, "mean", lengths=torch.from_numpy(lengths))
 
-    def rows_of(self, labelled: Labelled, how: Which = "last") -> np.ndarray:
+    def rows_of(self, labelled: Labelled, how: str = "last") -> np.ndarray:
         """The rows of this store that stand for those of `labelled`, for `take`.
 
         A store of all tokens gives the last or first token of each word, int64 [n]; or with "mean" the range of
@@ -255,10 +254,10 @@ class Activations:
         )  # fmt: skip
 
 
-def check_finite(x: Tensor, site: str, names: Sequence[Any] | np.ndarray, what: str = "row") -> None:
+def check_finite(x: Tensor, site: str, names: Sequence[str]) -> None:
     """Raise a ValueError that names the first row of x [k, d] that is not finite."""
     finite = x.isfinite().all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
         kind = "NaN" if bool(x[row].isnan().any()) else "infinite"
-        raise ValueError(f"the activation of {what} {names[row]} at {site!r} is {kind}")
+        raise ValueError(f"the activation of {names[row]} at {site!r} is {kind}")

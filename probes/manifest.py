@@ -211,7 +211,8 @@ def refuse_differences(where: str, held: Mapping[str, Any], wanted: Mapping[str,
             refuse_differences(where, held.get(key, {}), value, f"{key} ")
             continue
         if key in held and held[key] != value:
-            name = f"{of}{key}".replace("_sha256", "").replace("_", " ")
+            count = "number of " if isinstance(value, int) else ""
+            name = count + f"{of}{key}".removesuffix("_sha256")
             old, new = (_short(x) for x in (held[key], value))
             names = (
                 f" ({held['name']!r} and {wanted['name']!r})" if "name" in held and "name" in wanted else ""

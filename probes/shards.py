@@ -137,7 +137,7 @@ class Shards:
             ids = [self._ids(i) for i in batch.tolist()]
             for site, x in read(self.model, ids, of, self.plan.tokens[rows], self.sites).items():
                 if not bool(torch.isfinite(x.sum())):
-                    check_finite(x, site, [self._name(row) for row in rows.tolist()], what="")
+                    check_finite(x, site, [self._name(row) for row in rows.tolist()])
                 found[site][torch.from_numpy(places - start)] = x.to(self.wide)
             done += len(batch)
         told(stop)

@@ -1,182 +1,136 @@
-"""How well a probe reads a label from activations it was not fitted to, next to what it would score by luck.
+"""Frozen probes on other data: other texts, another source, another template.
 
-1. Texts are split into folds once; all sites and all controls use the same folds. Classes have equal shares in
-   each fold as far as possible; texts of one group are in one fold.
-2. A probe is fitted to all folds but one and judged on that one, for each fold. The accuracy is the share of
-   all texts whose class was predicted.
-3. Two floors: `majority`, the share of the most frequent class; and `shuffled`, the same cross-validation with
-   the labels permuted over the texts, averaged over several permutations.
-4. The interval is a percentile bootstrap over texts (over groups, where there are groups): 2.5% to 97.5%. It
-   covers the choice of texts, not the choice of folds or of the best site.
+Nothing is fitted: the scores of each probe at its own site, under the metrics and intervals of a sweep, next to the
+majority (the mean) of the new data.
 
-Letters: n texts, d width of a site, r bootstrap resamples, g groups.
+Letters: n rows, k outputs, t values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
+from lens.nearest import unknown
 from lens.progress import Progress, silent
-from probes.texts import Labelled
-from probes.estimator import Kind, get_estimator
+from probes import scores, trees
+from probes.activations import Activations
+from probes.labelled import Classes, Heads, Labelled, Values
+from probes.probe import Probe
 
-RESAMPLES = 2000
-Split = tuple[np.ndarray, np.ndarray]  # rows to fit, rows to judge
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-@dataclass(frozen=True)
-class Row:
-    """What a probe scored at one site: all figures are shares of the n texts.
-
-    `chosen_after_the_fact` marks the most accurate of several sites (the first, where some are equal): chosen on
-    the very texts that it is judged on, so its accuracy is biased upwards.
-    """
-
-    site: str
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    majority: float
-    shuffled: float
-    chosen_after_the_fact: bool = False
+COLUMNS = ("site", "layer", "target", "value", "estimator", "metric", "score", "low", "high", "n", "floor")
+READS = {Classes: "classes", Values: "values", Heads: "map"}
 
 
 def evaluate(
-    activations: Mapping[str, Float[Tensor, "n _"]],
+    probes: Mapping[str, Probe],
+    store: Activations | Mapping[str, Tensor],
     labelled: Labelled,
-    estimator: str = "logistic",
     *,
-    folds: int = 5,
+    target: str | None = None,
+    position: str = "last",
     seed: int = 0,
-    shuffles: int = 5,
+    bootstrap: int = 1000,
     progress: Progress = silent,
-) -> list[Row]:
-    """One row per site, in the order of `activations` (see `probes.harvest`). The same arguments give the same rows.
-
-    Groups are kept together where `labelled` has them.
+) -> pd.DataFrame:
+    """One row per probe and metric: score, interval, and what the majority or the mean of these data would score.
 
     Args:
-        folds: how many, at least 2.
-        seed: of the folds, the permutations and the bootstrap.
-        shuffles: permutations of the labels that are averaged, at least 1.
+        probes: by any name, such as those of a run.
+        store: activations of the labelled rows at the probes' sites.
+        target: of the labelled rows; None: the main one.
+        position: which token of each row, for a store of all tokens.
 
     Raises:
-        ValueError: an unknown estimator, a class with fewer texts than folds, fewer groups than folds, a fold
-            whose other folds lack a class, activations of another number of texts or that are not finite.
+        ValueError: no probes, a target of another sort, a class that the probes do not know, values of other names,
+            or activations of another width or that are not finite.
     """
-    kind = get_estimator(estimator)
-    if shuffles < 1:
-        raise ValueError(
-            f"shuffles is {shuffles}; it must be at least 1, for an accuracy without a floor says little"
-        )
-    features = {site: _features(site, x, len(labelled.texts)) for site, x in activations.items()}
-    labels = np.asarray(labelled.labels)
-    splits = split(labelled, folds, seed)
-    generator = np.random.default_rng(seed)
-    permuted = [generator.permutation(labels) for _ in range(shuffles)]
-    weights = _resampled(labelled, seed)
-    rows = []
-    done, total = 0, len(features) * (1 + shuffles)
-    for site, x in features.items():
-        scores = []
-        for target in (labels, *permuted):
-            progress(done, total, "fitting probes")
-            scores.append(_right(kind, x, target, splits))
-            done += 1
-        low, high = np.quantile(weights @ scores[0] / weights.sum(1), [0.025, 0.975])
-        rows.append(
-            Row(
-                site=site,
-                n=len(labels),
-                accuracy=float(scores[0].mean()),
-                low=float(low),
-                high=float(high),
-                majority=max(labelled.counts.values()) / len(labels),
-                shuffled=float(np.mean(scores[1:])),
-            )
-        )
-    progress(total, total, "fitting probes")
-    return _with_choice(rows)
+    import pandas as pd
 
-
-def split(labelled: Labelled, folds: int, seed: int = 0) -> list[Split]:
-    """Rows to fit and rows to judge, for each fold; every row is judged once, and no group is on both sides.
-
-    Raises:
-        ValueError: fewer than 2 folds, a class with fewer texts than folds, fewer groups than folds, or a fold
-            without which a class has no texts left.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    if folds < 2:
-        raise ValueError(f"folds is {folds}; it must be at least 2")
-    smallest, count = min(labelled.counts.items(), key=lambda item: item[1])
-    if count < folds:
-        name = labelled.classes[smallest]
-        raise ValueError(f"the class {name!r} has {count} texts, fewer than the {folds} folds")
-    rows, labels = np.arange(len(labelled.texts)), np.asarray(labelled.labels)
-    if labelled.groups is None:
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        found = list(splitter.split(rows, labels))
-    else:
-        n_groups = len(set(labelled.groups))
-        if n_groups < folds:
-            raise ValueError(f"there are {n_groups} groups, fewer than the {folds} folds")
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        found = list(splitter.split(rows, labels, list(labelled.groups)))
-    for fold, (fit, judge) in enumerate(found):
-        if not len(judge):
+    if not probes:
+        raise ValueError("there are no probes to evaluate")
+    store = store if isinstance(store, Activations) else Activations.of(store)
+    rows = store.rows_of(labelled, position) if store.offsets is not None else None
+    if rows is None:
+        store.rows_of(labelled)
+    found = labelled.target(target)
+    prepared = {name: _labels(probe, found, labelled) for name, probe in probes.items()}
+    reads = [
+        store.take(probe.site, rows[:1] if rows is not None else [0]).shape[1] for probe in probes.values()
+    ]
+    for width, probe in zip(reads, probes.values(), strict=True):
+        if width != probe.width:
             raise ValueError(
-                f"fold {fold + 1} of {folds} got no texts: the groups are too uneven; use fewer folds"
+                f"the probe of {probe.site!r} reads {probe.width} features, and there are {width}"
             )
-        if lost := set(labelled.labels) - set(labels[fit].tolist()):
-            raise ValueError(
-                f"all texts of the class {labelled.classes[min(lost)]!r} fell into fold {fold + 1} of {folds}: "
-                "its texts must be spread over more groups"
-            )
-    return found
+    groups = labelled.groups
+    if groups is None and isinstance(found, Heads):
+        groups = tuple((str(text),) for text in labelled.text.tolist())
+    resamples = scores.Resamples.of(labelled.n, groups, count=bootstrap, seed=seed)
+    table: list[dict[str, Any]] = []
+    for done, (name, probe) in enumerate(probes.items()):
+        progress(done, len(probes), "evaluating probes")
+        y, floor, metrics = prepared[name]
+        decision = probe.scores(store.take(probe.site, rows)).numpy()
+        decision = decision[:, 0] if probe.reads == "classes" and decision.shape[1] == 1 else decision
+        values = ["", *(probe.names if probe.reads == "values" and len(probe.names) > 1 else ())]
+        layer = store.layer(probe.site)
+        table += [
+            _row(probe, layer, metric, value, y, decision, floor, resamples)
+            for metric in metrics
+            for value in values
+        ]
+    progress(len(probes), len(probes), "evaluating probes")
+    return pd.DataFrame(table, columns=list(COLUMNS)).astype({"layer": "Int64"})
 
 
-def _features(site: str, x: Tensor, n: int) -> np.ndarray:
-    if x.shape[0] != n:
-        raise ValueError(f"the activations at {site!r} are of {x.shape[0]} texts, and there are {n} labels")
-    if not bool(x.isfinite().all()):
-        row = int((~x.isfinite().all(1)).nonzero()[0])
-        raise ValueError(f"the activation of text {row} at {site!r} is not finite")
-    return x.detach().cpu().double().numpy()
+def _row(
+    probe: Probe, layer: int | None, metric: scores.Metric, value: str, y: np.ndarray, decision: np.ndarray,
+    floor: np.ndarray, resamples: scores.Resamples,
+) -> dict[str, Any]:  # fmt: skip
+    if value:
+        column = [probe.names.index(value)]
+        y, decision, floor = y[:, column], decision[:, column], floor[:, column]
+    fold = np.zeros(len(y), dtype=int)
+    low, high = resamples.interval(lambda weights: metric.of(y, decision, fold, weights))
+    return {
+        "site": probe.site, "layer": layer, "target": probe.target, "value": value, "estimator": probe.estimator,
+        "metric": metric.name, "score": scores.measured(metric, y, decision, fold), "low": low, "high": high,
+        "n": len(y), "floor": scores.measured(metric, y, floor, fold),
+    }  # fmt: skip
 
 
-def _right(kind: Kind, x: np.ndarray, labels: np.ndarray, splits: Sequence[Split]) -> np.ndarray:
-    """For each text whether its class was predicted by a probe that was fitted without its fold, [n] of 0 and 1."""
-    right = np.zeros(len(labels))
-    for fit, judge in splits:
-        if (labels[fit] == labels[fit[0]]).all():  # only permuted labels come to this
-            predicted = np.full(len(judge), labels[fit[0]])
-        else:
-            predicted = kind.new().fit(x[fit], labels[fit]).predict(x[judge])
-        right[judge] = predicted == labels[judge]
-    return right
-
-
-def _resampled(labelled: Labelled, seed: int) -> np.ndarray:
-    """How often each text is in each bootstrap resample, [r, n]; texts of one group come together."""
-    if labelled.groups is None:
-        member = np.arange(len(labelled.texts))
-    else:
-        member = np.unique(labelled.groups, return_inverse=True)[1]
-    g = int(member.max()) + 1
-    counts = np.random.default_rng([seed, 1]).multinomial(g, np.full(g, 1 / g), size=RESAMPLES)
-    return counts[:, member].astype(float)
-
-
-def _with_choice(rows: list[Row]) -> list[Row]:
-    if len(rows) < 2:
-        return rows
-    best = max(range(len(rows)), key=lambda i: rows[i].accuracy)
-    return [replace(row, chosen_after_the_fact=i == best) for i, row in enumerate(rows)]
+def _labels(
+    probe: Probe, target: Classes | Values | Heads, labelled: Labelled
+) -> tuple[np.ndarray, np.ndarray, tuple[scores.Metric, ...]]:
+    """Labels in the probe's order, the floor's decisions, and the metrics."""
+    reads = READS[type(target)]
+    if reads != probe.reads:
+        raise ValueError(f"the probe of {probe.site!r} reads {probe.reads}, and the data have {reads}")
+    if isinstance(target, Heads):
+        y = np.stack([trees.offsets(target.heads), labelled.text], 1)
+        of = "depth" if "depth" in probe.estimator else "distance"
+        return y, trees.linear_chain(labelled.text), tuple(trees.METRICS[name] for name in trees.USUAL[of])
+    if isinstance(target, Values):
+        for name in target.names:
+            if name not in probe.names:
+                raise ValueError(unknown("value", name, probe.names, of="these probes"))
+        if lost := [name for name in probe.names if name not in target.names]:
+            raise ValueError(f"the data lack the value {lost[0]!r} that the probes read")
+        y = target.values[:, [target.names.index(name) for name in probe.names]]
+        return y, np.tile(y.mean(0), (len(y), 1)), scores.metrics_of("values")
+    present = [name for name, count in target.counts.items() if count]
+    for name in present:
+        if name not in probe.names:
+            raise ValueError(unknown("class", name, probe.names, of="these probes"))
+    y = np.array([probe.names.index(target.names[label]) for label in target.labels.tolist()])
+    c = len(probe.names)
+    most = int(np.bincount(y, minlength=c).argmax())
+    floor = np.full(len(y), 1.0 if most else -1.0) if c == 2 else np.tile(np.eye(c)[most], (len(y), 1))
+    return y, floor, scores.metrics_of("classes")

@@ -101,8 +101,10 @@ class Setting:
         """Activations of another model, or at other sites, at the positions of the store."""
         from probes.harvest import harvest
 
+        positions = str(self.store.record.get("positions", "last"))
+        number = positions.removeprefix("token ")
         return harvest(
-            model, self.labelled, list(sites), positions=self.store.record.get("positions", "last"),
+            model, self.labelled, list(sites), positions=positions if number == positions else int(number),
             batch_size=self.batch_size, progress=self.progress,
         )  # fmt: skip
 

@@ -1,9 +1,13 @@
-"""Trained probes on disk: one folder, whole or not at all.
+"""A run of probes on disk: one folder, whole or not at all.
 
-probes.json            the record: model and its revision, data and their hash, site, estimator, the table, versions
-probes.safetensors     `<site>.coef` [k, d] and `<site>.intercept` [k], in the units of the activations, float64
+run.json                   the record: settings, model and its revision, data and their hash, versions, times
+config.yaml                the settings; `probes train --config config.yaml` makes the same run again
+table.csv                  the table of `probes.swept`, numbers in full
+probes.json, .safetensors  the probe of every place, fitted to all rows (linear kinds)
+predictions.safetensors    per target: what was said of each judged row by a probe not fitted to it, at the layer
+                           that its fold chose, or else at the best place
 
-Letters: n rows, d width of a site, k columns (1 for two classes, else one per class).
+Letters: b rows that are judged, k outputs.
 """
 
 from __future__ import annotations
@@ -11,117 +15,171 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from lens import atomic
 from lens.nearest import unknown
-from probes.evaluate import Row
+from probes.config import Config
+from probes.probe import Probe, load_probes, save_probes
+from probes.swept import INSIDE, Sweep
 
-FORMAT = "probes.trained"
-VERSION = 1
-RECORD_FILE = "probes.json"
-TENSOR_FILE = "probes.safetensors"
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT, VERSION = "probes.run", 2
+RECORD_FILE, CONFIG_FILE, TABLE_FILE, PREDICTIONS_FILE = (
+    "run.json", "config.yaml", "table.csv", "predictions.safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """One probe per site, frozen, with what they were measured to do.
-
-    `rows` judge probes that were fitted to all folds but one; the directions kept here are fitted to all texts.
+class Predictions:
+    """What probes said of rows they were not fitted to.
 
     Args:
-        coef: site → [k, d]. With two classes a single direction, towards the second; else one per class.
-        intercept: site → [k].
-        classes: names of the classes.
-        rows: accuracy, interval and floors per site.
-        record: where all this came from.
+        site: where, or "chosen inside" where folds chose.
+        rows: int [b], rows of the data.
+        y: classes int [b], values [b, t], or [b, 2] for heads: how many rows on the head is, and the text.
+        decision: [b] or [b, k].
+        fold: int [b].
+        names: of the classes or values.
+        reads: "classes", "values" or "heads".
     """
 
-    coef: Mapping[str, Float[Tensor, "_ _"]]
-    intercept: Mapping[str, Float[Tensor, " _"]]
-    classes: tuple[str, ...]
-    rows: tuple[Row, ...]
-    record: Mapping[str, Any]
+    site: str
+    rows: np.ndarray
+    y: np.ndarray
+    decision: np.ndarray
+    fold: np.ndarray
+    names: tuple[str, ...]
+    reads: str
 
-    def scores(self, site: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Scores of activations at a site, in float64.
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `probes train` made."""
+
+    record: Mapping[str, Any]
+    config: Config
+    table: pd.DataFrame
+    probes: Mapping[str, Probe]
+    predictions: Mapping[str, Predictions]
+    path: Path | None = None
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """Target → what is known of it: reads, names, unit, metric, …"""
+        return self.record["sweep"]["targets"]
+
+    def target(self, name: str | None = None) -> str:
+        """A target's name, checked; None: the first.
 
         Raises:
-            ValueError: there is no probe for that site, or the activations have another width.
+            ValueError: the run has no such target.
         """
-        if site not in self.coef:
-            raise ValueError(unknown("probed site", site, self.coef))
-        coef = self.coef[site]
-        if x.shape[1] != coef.shape[1]:
-            raise ValueError(f"the probe at {site!r} reads {coef.shape[1]} features, not {x.shape[1]}")
-        return x.double().to(coef.device) @ coef.T + self.intercept[site]
+        if name is not None and name not in self.targets:
+            raise ValueError(unknown("target", name, self.targets, of="this run"))
+        return name if name is not None else next(iter(self.targets))
 
-    def predict(self, site: str, x: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-        """The class of each row, as an index into `classes`."""
-        scores = self.scores(site, x)
-        return (scores[:, 0] > 0).long() if len(self.classes) == 2 else scores.argmax(1)
+    def curve(self, target: str | None = None, metric: str | None = None, value: str = "") -> pd.DataFrame:
+        """The rows of one target and metric (None: the first), place after place."""
+        target = self.target(target)
+        metric = metric or self.targets[target]["metric"]
+        t = self.table
+        kept = (t.target == target) & (t.metric == metric) & (t.value == value) & ~t.chosen_inside
+        return t.loc[kept].reset_index(drop=True)
 
-    def save(self, directory: str | Path) -> Path:
-        """Write a new folder; gives its path.
+    def inside(
+        self, target: str | None = None, metric: str | None = None, value: str = ""
+    ) -> pd.Series | None:
+        """The row whose folds chose their own layer; None where nothing was chosen."""
+        target = self.target(target)
+        metric = metric or self.targets[target]["metric"]
+        t = self.table
+        found = t.loc[(t.target == target) & (t.metric == metric) & (t.value == value) & t.chosen_inside]
+        return None if found.empty else found.iloc[0]
+
+    def probe(self, site: str | None = None, target: str | None = None) -> Probe:
+        """The probe of a site; None: of the best one, which was chosen after the fact.
+
+        Raises:
+            ValueError: no such site or target, or a run without directions.
+        """
+        target = self.target(target)
+        mine = {name: probe for name, probe in self.probes.items() if probe.target == target}
+        if not mine:
+            raise ValueError(f"{self.config.estimator} probes have no directions that could be kept")
+        if site is None:
+            curve = self.curve(target)
+            site = str(curve.loc[curve.score.idxmax()].site)
+        for probe in mine.values():
+            if probe.site == site:
+                return probe
+        raise ValueError(unknown("probed site", site, {probe.site for probe in mine.values()}))
+
+    def save(self, directory: str | Path) -> Run:
+        """Write a new folder; gives this run with its path.
 
         Raises:
             FileExistsError: the folder exists.
             OSError: it cannot be written; nothing is left behind.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        tensors = {f"{site}.coef": x.contiguous() for site, x in self.coef.items()}
-        tensors |= {f"{site}.intercept": x.contiguous() for site, x in self.intercept.items()}
-        record = {
-            "format": FORMAT, "version": VERSION, **self.record, "classes": list(self.classes),
-            "sites": [asdict(row) for row in self.rows],
-        }  # fmt: skip
+        tensors = {
+            f"{target}.{part}": torch.from_numpy(np.ascontiguousarray(getattr(found, part)))
+            for target, found in self.predictions.items()
+            for part in ("rows", "y", "decision", "fold")
+        }
+        record = {"format": FORMAT, "version": VERSION, **self.record}
+        record["predictions"] = {
+            target: {"site": found.site, "names": list(found.names), "reads": found.reads}
+            for target, found in self.predictions.items()
+        }
         with atomic.folder(directory) as partial:
-            save_file(tensors, partial / TENSOR_FILE)
             atomic.write_json(partial / RECORD_FILE, record)
-        return Path(directory)
+            atomic.write_bytes(partial / CONFIG_FILE, self.config.to_yaml().encode())
+            atomic.write_bytes(partial / TABLE_FILE, self.table.to_csv(index=False).encode())
+            atomic.write_bytes(partial / PREDICTIONS_FILE, save(tensors))
+            save_probes(partial, self.probes)
+        return replace(self, path=Path(directory))
 
     @classmethod
-    def load(cls, directory: str | Path) -> Trained:
+    def load(cls, directory: str | Path) -> Run:
         """Read a folder that `save` wrote.
 
         Raises:
             ValueError: it is not such a folder, or a part of it is missing or damaged; one line says which.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        folder = Path(directory)
+        record, told = _record(folder)
+        return cls(
+            record, Config.read(folder / CONFIG_FILE), _table(folder / TABLE_FILE), load_probes(folder),
+            _predictions(folder / PREDICTIONS_FILE, told), folder,
+        )  # fmt: skip
 
-        file = Path(directory, RECORD_FILE)
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            told = (record.pop("format"), record.pop("version"))
-            classes, rows = tuple(record.pop("classes")), tuple(Row(**row) for row in record.pop("sites"))
-        except OSError as error:
-            raise ValueError(
-                f"{str(directory)!r} is not a folder of probes: no readable {RECORD_FILE}"
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{str(file)!r} is not a record of probes") from error
-        if told != (FORMAT, VERSION):
-            raise ValueError(
-                f"{str(file)!r} is {told[0]!r} version {told[1]!r}, not {FORMAT!r} version {VERSION}"
-            )
-        file = Path(directory, TENSOR_FILE)
-        try:
-            tensors = load_file(file)
-            coef = {row.site: tensors[f"{row.site}.coef"] for row in rows}
-            intercept = {row.site: tensors[f"{row.site}.intercept"] for row in rows}
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{str(file)!r} cannot be read: {' '.join(str(error).split())}") from error
-        except KeyError as error:
-            raise ValueError(f"{str(file)!r} has no tensor {error}") from error
-        return cls(coef, intercept, classes, rows, record)
+
+def predictions_of(sweep: Sweep) -> dict[str, Predictions]:
+    """Per target the decisions at the layer that each fold chose, or at the best place where none did."""
+    found = {}
+    for trial in sweep.trials:
+        rows = trial.judged
+        chosen = sweep.decisions.get((trial.target, INSIDE, ""))
+        if chosen is None:
+            best = sweep.best(trial.target)
+            site, decision = str(best.site), sweep.decisions[trial.target, str(best.site), str(best.position)]
+        else:
+            site, decision = INSIDE, chosen
+        found[trial.target] = Predictions(
+            site, rows, trial.seen(trial.y)[rows], decision[rows], trial.fold[rows], trial.names, trial.reads
+        )
+    return found
 
 
 def check_destination(directory: str | Path) -> None:
@@ -138,6 +196,58 @@ def check_destination(directory: str | Path) -> None:
         raise ValueError(f"cannot write to {str(directory)!r}: {str(ancestor)!r} is not a writable folder")
 
 
-def directions(fitted: Any) -> tuple[Tensor, Tensor]:
-    """`coef` [k, d] and `intercept` [k] of a fitted estimator as tensors."""
-    return torch.tensor(fitted.coef_), torch.tensor(fitted.intercept_)
+def _record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    file = folder / RECORD_FILE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        found, told = (record.pop("format"), record.pop("version")), record.pop("predictions")
+        _ = record["sweep"]["targets"], record["model"]["name"]
+    except OSError as error:
+        raise ValueError(f"{str(folder)!r} is not a run of probes: no readable {RECORD_FILE}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(file)!r} is not the record of a run of probes") from error
+    if found != (FORMAT, VERSION):
+        raise ValueError(
+            f"{str(file)!r} is {found[0]!r} version {found[1]!r}, not {FORMAT!r} version {VERSION}"
+        )
+    return record, told
+
+
+def _table(file: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            StringIO(file.read_text(encoding="utf-8")), float_precision="round_trip", keep_default_na=False,
+            na_values={name: [""] for name in _numbers(file)},
+        )  # fmt: skip
+        return table.astype({"layer": "Int64", "chosen_inside": bool, "chosen_after_the_fact": bool})
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{str(file)!r} is not the table of a run of probes") from error
+
+
+def _numbers(file: Path) -> list[str]:
+    header = file.read_text(encoding="utf-8").split("\n", 1)[0].split(",")
+    words = {"site", "position", "target", "value", "estimator", "metric", "layers", "note"}
+    return [name for name in header if name not in words]
+
+
+def _predictions(file: Path, told: Mapping[str, Any]) -> dict[str, Predictions]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+        found = {}
+        for target, about in told.items():
+            rows, y, decision, fold = (
+                tensors[f"{target}.{part}"].numpy() for part in ("rows", "y", "decision", "fold")
+            )
+            found[target] = Predictions(
+                about["site"], rows, y, decision, fold, tuple(about["names"]), about["reads"]
+            )
+        return found
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read: {' '.join(str(error).split())}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} lacks {error}") from error

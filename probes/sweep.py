@@ -32,7 +32,7 @@ from probes.labelled import Labelled
 from probes.plan import Asked, Penalties, Plan, activations, plan
 from probes.probe import Probe
 from probes.splits import Fold
-from probes.swept import Sweep, chosen_inside, rows_of, tabled
+from probes.swept import INSIDE, Sweep, chosen_inside, rows_of, tabled
 from probes.trial import Trial
 
 if TYPE_CHECKING:
@@ -123,11 +123,14 @@ class _Sweeping:
             self.progress(*self.at)
             self._judge(place)
         self.progress(len(p.places), len(p.places), "judging probes")
+        decisions = {(t, place.site, place.position): one.decision for (t, place), one in self.found.items()}
         for trial in p.trials:
             mine = {place: self.found[trial.target, place] for place in p.places}
             told = {place: self._floors(trial, place) for place in p.places}
-            self.rows += chosen_inside(trial, p.kind, mine, told)
-        decisions = {(t, place.site, place.position): one.decision for (t, place), one in self.found.items()}
+            rows, decision = chosen_inside(trial, p.kind, mine, told)
+            self.rows += rows
+            if decision is not None:
+                decisions[trial.target, INSIDE, ""] = decision
         return Sweep(tabled(self.rows, p.trials), self.probes, decisions, tuple(p.trials), _record(p))
 
     def _judge(self, place: Place) -> None:

@@ -64,7 +64,8 @@ class Sweep:
     Args:
         table: see the module.
         probes: (target, site, position) → the probe fitted to all rows; linear kinds only.
-        decisions: (target, site, position) → what was said of each row by a probe not fitted to it, [n] or [n, k].
+        decisions: (target, site, position) → what was said of each row by a probe not fitted to it, [n] or [n, k];
+            (target, INSIDE, "") where folds chose their own place.
         trials: the targets with their folds.
         record: what was asked, and of what.
     """
@@ -160,10 +161,13 @@ def rows_of(
 
 def chosen_inside(
     trial: Trial, kind: Kind, found: Mapping[Place, Found], floors: Mapping[Place, Mapping[str, np.ndarray]]
-) -> list[dict[str, Any]]:
-    """The rows whose folds each take the place that their inner folds score best; none where there is no choice."""
+) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+    """The rows whose folds each take the place that their inner folds score best, and their decisions.
+
+    Nothing where there is no choice.
+    """
     if len(found) < 2 or not any(trial.splits.inner):
-        return []
+        return [], None
     chosen = choices(found)
     first = next(iter(found.values()))
     decision = _patched(trial, chosen, {place: one.decision for place, one in found.items()})
@@ -177,7 +181,7 @@ def chosen_inside(
     rows = rows_of(trial, kind, where, same, told, "")
     several = len({p.position for p in found}) > 1
     layers = ", ".join(_word(place, several) for place in chosen)
-    return [{**row, "chosen_inside": True, "layers": layers} for row in rows]
+    return [{**row, "chosen_inside": True, "layers": layers} for row in rows], decision
 
 
 def choices(found: Mapping[Place, Found]) -> list[Place]:

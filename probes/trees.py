@@ -153,6 +153,9 @@ METRICS = {
     )
 }
 
+USUAL = {"distance": ("uuas", "distance_spearman"), "depth": ("depth_spearman", "root_accuracy")}
+"""The metrics of probes of distances and of depths, the one to choose by first."""
+
 
 def _by_length(
     y: np.ndarray, z: np.ndarray, weights: np.ndarray, of: Callable[[np.ndarray, np.ndarray], float]

@@ -198,8 +198,7 @@ def _metrics(reads: str, kind: Kind, names: Sequence[str] | None) -> tuple[Metri
     if reads != "heads":
         return scores.metrics_of(reads, names)
     of = "depth" if "depth" in kind.name else "distance"
-    usual = {"depth": ("depth_spearman", "root_accuracy"), "distance": ("uuas", "distance_spearman")}[of]
     for name in names or ():
         if name not in trees.METRICS:
             raise ValueError(scores.unknown("metric", name, trees.METRICS, of="heads"))
-    return tuple(trees.METRICS[name] for name in names or usual)
+    return tuple(trees.METRICS[name] for name in names or trees.USUAL[of])

@@ -1,5 +1,10 @@
 """Many probes of one site at once: labels × regularisation × folds × controls.
 
+1. Kinds that have a batched solver (`Kind.many`) share one standardisation, Gram matrix and eigendecomposition; other
+   kinds are fitted one by one.
+2. Features are standardised over all rows that any problem is fitted to, once, not anew for each fold.
+3. The scores of left-out rows are one product for all problems that leave out the same rows.
+
 Letters: n rows, d features, k outputs of a probe, c classes, m texts, t tokens of the longest text.
 """
 
@@ -7,7 +12,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,68 +20,14 @@ from torch import Tensor
 
 from lens.progress import Progress, silent
 from probes.estimator import Kind, get_estimator
+from probes.finite import check_finite
+from probes.problem import Fit, Problem
 
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What one probe is fitted to.
-
-    Args:
-        y: for every row of x, fitted or not: classes, int [n]; values, float [n] or [n, k]; heads, int [n].
-        rows: those that are fitted, a mask [n] or indices; None: all.
-        penalty: the kind's `C` or `alpha`; None: its default, or chosen by leave-one-out where the kind does so.
-        pairs: rows that are each other's contrast, int [p, 2], for kinds whose target is "pairs".
-    """
-
-    y: np.ndarray
-    rows: np.ndarray | None = None
-    penalty: float | None = None
-    pairs: np.ndarray | None = None
-
-    def chosen(self, n: int) -> np.ndarray:
-        """The fitted rows as sorted indices.
-
-        Raises:
-            ValueError: a mask of another length, an index outside the n rows, or no rows.
-        """
-        if self.rows is None:
-            return np.arange(n)
-        rows = np.asarray(self.rows)
-        if rows.dtype == bool:
-            if rows.shape != (n,):
-                raise ValueError(f"the mask of rows is {list(rows.shape)}, and there are {n} rows")
-            rows = np.flatnonzero(rows)
-        rows = np.unique(rows)
-        if not len(rows):
-            raise ValueError("a problem has no rows to fit")
-        if rows[0] < 0 or rows[-1] >= n:
-            raise ValueError(f"row {rows[0] if rows[0] < 0 else rows[-1]} is outside the {n} rows")
-        return rows
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """One fitted probe.
-
-    Args:
-        coef: [k, d] in the units of the activations; None for kinds that are not linear.
-        intercept: [k].
-        classes: int [c], which output stands for which class (two classes have one output, positive for the second).
-        penalty: what the probe was fitted with, given or chosen.
-        estimator: the fitted estimator, for kinds that are fitted one by one.
-        converged: whether the fit reached its tolerance.
-    """
-
-    coef: np.ndarray | None
-    intercept: np.ndarray | None
-    classes: np.ndarray | None = None
-    penalty: float | None = None
-    estimator: Any = None
-    converged: bool = True
+ELEMENTS = 2**24  # scores that are computed in one product
 
 
 class Fits(Sequence[Fit]):
-    """The probes of `fit_many`, in the order of its problems."""
+    """The probes of `fit_many`, in the order of its problems; `warnings` names those that did not converge."""
 
     def __init__(
         self,
@@ -90,6 +40,10 @@ class Fits(Sequence[Fit]):
     ) -> None:
         self.kind, self.problems, self.warnings = kind, tuple(problems), warnings
         self._x, self._mask, self._fits = x, mask, tuple(fits)
+        self._rows = [problem.chosen(len(x)) for problem in problems]
+        self._keys = [rows.tobytes() for rows in self._rows]
+        self._scored: dict[int, np.ndarray] = {}
+        self._mean = None if x.ndim > 2 else x.mean(0, dtype=torch.float64)
 
     def __len__(self) -> int:
         return len(self._fits)
@@ -114,7 +68,7 @@ class Fits(Sequence[Fit]):
         return scores[:, 0] if fit.classes is not None and scores.shape[1] == 1 else scores
 
     def predict(self, i: int, x: Tensor, mask: Tensor | None = None) -> np.ndarray:
-        """The class of each row, int [n], as an element of the problem's y; or values, float [n, k]."""
+        """The class of each row, [n], as an element of the problem's y; or values, float [n, k]."""
         return self.told(i, self.decision(i, x, mask))
 
     def told(self, i: int, decision: np.ndarray) -> np.ndarray:
@@ -126,9 +80,45 @@ class Fits(Sequence[Fit]):
 
     def left_out(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows that problem i was not fitted to, int [n'], and its scores of these, as `decision` gives them."""
-        n = len(self._x)
-        rows = np.setdiff1d(np.arange(n), self.problems[i].chosen(n))
-        return rows, self.decision(i, self._x[rows], None if self._mask is None else self._mask[rows])
+        rows = np.setdiff1d(np.arange(len(self._x)), self._rows[i], assume_unique=True)
+        if self[i].coef is None:
+            return rows, self.decision(i, self._x[rows], None if self._mask is None else self._mask[rows])
+        if i not in self._scored:
+            self._scored = self._score(i, rows)
+        return rows, self._scored[i]
+
+    def _score(self, i: int, rows: np.ndarray) -> dict[int, np.ndarray]:
+        """Scores of the left-out rows by problem i and those after it that leave out the same, in one product."""
+        chosen, columns = [], 0
+        for j in [*range(i, len(self)), *range(i)]:
+            coef = self._fits[j].coef
+            if coef is None or self._keys[j] != self._keys[i]:
+                continue
+            if chosen and (columns + len(coef)) * len(rows) > ELEMENTS:
+                break
+            chosen.append(j)
+            columns += len(coef)
+        assert self._mean is not None
+        mean = self._mean.cpu().numpy()
+        coef = np.concatenate([self._coef(j) for j in chosen])
+        shift = coef @ mean + np.concatenate([self._intercept(j) for j in chosen])
+        x = (self._x[torch.from_numpy(rows).to(self._x.device)] - self._mean.to(self._x.dtype)).float()
+        scores = (x @ torch.from_numpy(coef).float().to(x.device).T).double().cpu().numpy() + shift
+        parts = np.split(scores, np.cumsum([len(self._coef(j)) for j in chosen])[:-1], axis=1)
+        return {
+            j: part[:, 0] if self._fits[j].classes is not None and part.shape[1] == 1 else part
+            for j, part in zip(chosen, parts, strict=True)
+        }
+
+    def _coef(self, i: int) -> np.ndarray:
+        coef = self._fits[i].coef
+        assert coef is not None
+        return coef
+
+    def _intercept(self, i: int) -> np.ndarray:
+        intercept = self._fits[i].intercept
+        assert intercept is not None
+        return intercept
 
 
 def fit_many(
@@ -155,24 +145,26 @@ def fit_many(
     """
     kind = get_estimator(kind) if isinstance(kind, str) else kind
     check_finite(x)
-    fits: list[Fit] = []
-    told: list[str] = []
     for i, problem in enumerate(problems):
-        progress(i, len(problems), f"fitting {kind.name} probes")
+        if len(problem.y) != len(x):
+            raise ValueError(f"y of problem {i} has {len(problem.y)} rows and the activations {len(x)}")
+    label = f"fitting {kind.name} probes"
+    if kind.many is not None:
+        moved = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        fits = kind.many(moved.detach().to(device), problems, dict(options or {}), progress)
+        told = [
+            f"problem {i} did not converge in {fit.steps} steps" for i, fit in enumerate(fits) if not fit.converged
+        ]
+        progress(len(problems), len(problems), label)
+        return Fits(kind, moved, problems, fits, tuple(told), mask)
+    fits, told = [], []
+    for i, problem in enumerate(problems):
+        progress(i, len(problems), label)
         fit, warned = _one(kind, x, problem, mask, dict(options or {}))
         fits.append(fit)
         told += [f"problem {i}: {text}" for text in warned]
-    progress(len(problems), len(problems), f"fitting {kind.name} probes")
+    progress(len(problems), len(problems), label)
     return Fits(kind, x, problems, fits, tuple(told), mask)
-
-
-def check_finite(x: Tensor, what: str = "activations") -> None:
-    """Raise a ValueError that names the first row of x that has a NaN or an infinity."""
-    finite = x.isfinite().flatten(1).all(1)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        kind = "NaN" if bool(x[row].isnan().any()) else "an infinity"
-        raise ValueError(f"row {row} of the {what} has {kind}")
 
 
 def _one(
@@ -181,19 +173,18 @@ def _one(
     """Fit a single estimator."""
     from sklearn.exceptions import ConvergenceWarning
 
-    n = len(x)
     y = np.asarray(problem.y)
-    if len(y) != n:
-        raise ValueError(f"y has {len(y)} rows and the activations {n}")
-    rows = problem.chosen(n)
+    rows = problem.chosen(len(x))
     if problem.penalty is not None and kind.penalty is not None:
         options[kind.penalty] = problem.penalty
     extra: dict[str, Any] = {}
     if kind.target == "pairs" and problem.pairs is not None:
         extra["pairs"] = np.searchsorted(rows, problem.pairs[np.isin(problem.pairs, rows).all(1)])
     if kind.target == "sequences" and mask is not None:
-        extra["mask"] = mask[rows].numpy()
+        extra["mask"] = mask[rows].cpu().numpy()
     if kind.target == "heads":
+        if not np.isin(y[rows][y[rows] >= 0], rows).all():
+            raise ValueError("a row is fitted and its head is not; choose rows by whole texts")
         y = np.where(y < 0, -1, np.searchsorted(rows, y))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)

@@ -41,6 +41,8 @@ class Kind:
         new: makes an unfitted estimator; its keywords are the estimator's parameters.
         penalty: the parameter that regularises it: "C" (inverse strength), "alpha" (strength) or None.
         grid: values of that parameter worth trying, in increasing order.
+        many: fits many problems to the same activations at once: (x [n, d], problems, options, progress) → a
+            `probes.problem.Fit` each. None: they are fitted one by one.
         linear: the fitted probe is `X @ coef_.T + intercept_`, with `coef_` [k, d] in the units of X.
     """
 
@@ -51,6 +53,7 @@ class Kind:
     penalty: Literal["C", "alpha"] | None = None
     grid: tuple[float, ...] = ()
     linear: bool = False
+    many: Callable[..., list[Any]] | None = None
 
 
 ESTIMATORS = Registry("probes.estimators", "PROBE", Kind, "estimator")

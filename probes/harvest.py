@@ -17,7 +17,7 @@ Letters: m texts, n rows, d width of a site.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def _texts(data: Any) -> Labelled:
 
 def _in_memory(shards: Shards, choice: Choice, batch_size: int, progress: Progress) -> Activations:
     sizes, told = [batch_size], _teller(shards, progress)
-    pieces = [shards.make(i, sizes[-1], told, sizes.append) for i in range(len(shards.bounds) - 1)]
+    pieces = [shards.make(texts, sizes[-1], told, sizes.append) for texts in pairwise(shards.bounds)]
     record = _record(shards, choice, weights=False)
     record["kept_float32"] = manifest.counted(_wide_sites(shards, piece) for piece in pieces)
     joined = {}
@@ -135,23 +135,22 @@ def _in_memory(shards: Shards, choice: Choice, batch_size: int, progress: Progre
 def _write(shards: Shards, folder: Path, choice: Choice, batch_size: int, progress: Progress) -> None:
     """Make what the folder lacks of this harvest."""
     found = _begin(shards, folder, choice, batch_size)
-    shards = replace(shards, cuts=tuple(found.bounds))
     told = _teller(shards, progress)
 
     def smaller(size: int) -> None:
         found.batch_size = size
         found.write()
 
-    for i in range(found.n_shards):
+    for i, texts in enumerate(pairwise(found.bounds)):
         if any(entry["number"] == i for entry in found.shards):
-            told(found.bounds[i + 1])
+            told(texts[1])
             continue
-        tensors = shards.make(i, found.batch_size, told, smaller)
+        tensors = shards.make(texts, found.batch_size, told, smaller)
         file = f"shard-{i:05}.safetensors"
         size, sha256 = manifest.write_tensors(folder / file, tensors)
         found.shards.append(
             {
-                "number": i, "file": file, "rows": shards.rows(i), "bytes": size, "sha256": sha256,
+                "number": i, "file": file, "rows": shards.rows(*texts), "bytes": size, "sha256": sha256,
                 "kept_float32": _wide_sites(shards, tensors),
             }
         )  # fmt: skip

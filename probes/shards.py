@@ -39,7 +39,6 @@ class Shards:
     Args:
         dtype: in which activations are kept.
         size: bytes of a shard before it is narrowed.
-        cuts: the texts where shards begin, and m at the end; None: by size.
     """
 
     model: Transformer
@@ -49,7 +48,6 @@ class Shards:
     sites: list[str]
     dtype: torch.dtype
     size: int
-    cuts: tuple[int, ...] | None = None
 
     @cached_property
     def wide(self) -> torch.dtype:
@@ -68,8 +66,6 @@ class Shards:
     @cached_property
     def bounds(self) -> tuple[int, ...]:
         """The texts where shards begin, and m at the end."""
-        if self.cuts is not None:
-            return self.cuts
         most = max(1, self.size // (sum(self.widths.values()) * self.wide.itemsize))
         bounds, held = [0], 0
         for text, count in enumerate(np.diff(self._edges).tolist()):
@@ -79,24 +75,28 @@ class Shards:
             held += count
         return (*bounds, len(self.labelled.texts))
 
-    def rows(self, shard: int) -> int:
-        """How many rows it has."""
-        return int(self._edges[self.bounds[shard + 1]] - self._edges[self.bounds[shard]])
+    def rows(self, first: int, stop: int) -> int:
+        """How many rows the texts [first, stop) have."""
+        return int(self._edges[stop] - self._edges[first])
 
     def make(
-        self, shard: int, batch_size: int, told: Callable[[int], None], smaller: Callable[[int], None]
+        self,
+        texts: tuple[int, int],
+        batch_size: int,
+        told: Callable[[int], None],
+        smaller: Callable[[int], None],
     ) -> dict[str, Tensor]:
-        """Site → [k, d], in `dtype` or, where that cannot hold it, as it was.
+        """The shard of the texts [first, stop): site → [k, d], in `dtype` or, where that cannot hold it, as it was.
 
         Args:
-            told: called with the number of texts done, those of earlier shards included.
+            told: called with the number of texts done, those before the first included.
             smaller: called with the new batch size where memory ran out.
 
         Raises:
             ValueError: an activation that is not finite.
             MemoryError: not even one text fits.
         """
-        while (found := self._attempt(shard, batch_size, told)) is None:
+        while (found := self._attempt(texts, batch_size, told)) is None:
             batch_size = -(-batch_size // 2)
             release()
             smaller(batch_size)
@@ -107,9 +107,11 @@ class Shards:
             narrowed[site] = narrow if bool(narrow.isfinite().all()) else x
         return narrowed
 
-    def _attempt(self, shard: int, batch_size: int, told: Callable[[int], None]) -> dict[str, Tensor] | None:
+    def _attempt(
+        self, texts: tuple[int, int], batch_size: int, told: Callable[[int], None]
+    ) -> dict[str, Tensor] | None:
         try:
-            return self._read(shard, batch_size, told)
+            return self._read(*texts, batch_size, told)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -119,12 +121,9 @@ class Shards:
                 ) from error
         return None
 
-    def _read(self, shard: int, batch_size: int, told: Callable[[int], None]) -> dict[str, Tensor]:
-        first, stop = self.bounds[shard : shard + 2]
-        start = self._edges[first]
-        found = {
-            site: torch.empty(self.rows(shard), width, dtype=self.wide) for site, width in self.widths.items()
-        }
+    def _read(self, first: int, stop: int, batch_size: int, told: Callable[[int], None]) -> dict[str, Tensor]:
+        start, k = self._edges[first], self.rows(first, stop)
+        found = {site: torch.empty(k, width, dtype=self.wide) for site, width in self.widths.items()}
         texts = np.arange(first, stop)
         texts = texts[self._edges[texts + 1] > self._edges[texts]]
         done = first

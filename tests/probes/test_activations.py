@@ -89,7 +89,7 @@ def test_all_tokens_on_disk(tiny: Transformer, tmp_path: Path) -> None:
     disk = harvest(tiny, rows, SITES, positions="all", out=tmp_path / "a", **OPTIONS)  # type: ignore[arg-type]
     last = harvest(tiny, rows, SITES, **OPTIONS)  # type: ignore[arg-type]
     for site in disk.sites:
-        torch.testing.assert_close(disk.take(site, disk.rows_of(rows)), last.take(site))
+        torch.testing.assert_close(disk.take(site, disk.rows_of(rows)), last.take(site), rtol=2e-3, atol=1e-3)
 
 
 def test_one_shard_is_mapped(tiny: Transformer, tmp_path: Path) -> None:
@@ -315,6 +315,7 @@ def test_killed_ten_times(tiny: Transformer, tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         process.stdout.close()
+        process.stdin.close()
         if (out / "manifest.json").exists():
             held.append(len(json.loads((out / "manifest.json").read_text())["shards"]))
         if killed >= 10:

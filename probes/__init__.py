@@ -10,6 +10,7 @@ probes.train(model, data, site="resid_post").save("runs/animals")    # all of it
 from __future__ import annotations
 
 from probes.activations import Activations
+from probes.amnesic import Amnesic, amnesic
 from probes.batched import Fits, Problem, fit_many
 from probes.config import Config
 from probes.eraser import Eraser, fit_eraser
@@ -18,8 +19,11 @@ from probes.evaluate import evaluate
 from probes.floor import Answers
 from probes.harvest import harvest
 from probes.labelled import Classes, Heads, Labelled, Values
+from probes.measures import LogitDifference, ProbeScore
 from probes.probe import Probe
+from probes.refit import Refit
 from probes.splits import Fold
+from probes.steer import Dose, generate_steered, steer
 from probes.store import Run
 from probes.sweep import sweep
 from probes.swept import Sweep
@@ -28,25 +32,33 @@ from probes.writers import Writers, writers
 
 __all__ = [
     "Activations",
+    "Amnesic",
     "Answers",
     "Classes",
     "Config",
+    "Dose",
     "Eraser",
     "Fits",
     "Fold",
     "Heads",
     "Labelled",
+    "LogitDifference",
     "Probe",
+    "ProbeScore",
     "Problem",
+    "Refit",
     "Run",
     "Sweep",
     "Values",
     "Writers",
+    "amnesic",
     "evaluate",
     "fit_eraser",
     "fit_many",
+    "generate_steered",
     "get_estimator",
     "harvest",
+    "steer",
     "sweep",
     "train",
     "writers",

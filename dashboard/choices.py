@@ -7,8 +7,6 @@ anything else.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard import runs, state
@@ -74,41 +72,6 @@ def model_box(view: View, *, new: bool = False) -> str:
     return name
 
 
-def prompt_box(view: View, model: Any) -> str:
-    """Type a prompt; without one in the address, a clean prompt of the run or of a task."""
-    prompt = view.prompt if view.prompt is not None else default_prompt(view, model)
-    st.text_area(
-        "Prompt",
-        height=68,
-        max_chars=state.LONGEST,
-        help="Ctrl + Enter shows the heads on your own text",
-        **state.bound("prompt", prompt, query=None),
-    )
-    return prompt
-
-
-def default_prompt(view: View, model: Any) -> str:
-    """A prompt that shows something: the run's example, else one of the task's, else of any task."""
-    text = runs.example(view.run, view.example or 0) if view.run else None
-    return text or task_prompt(model, view.task)
-
-
 def usual_task(model: str) -> str:
     """The task that shows most on a model: induction on the shipped one, IOI on language models."""
     return "induction" if model == FIRST else "ioi"
-
-
-def task_prompt(model: Any, task: str | None) -> str:
-    """A clean prompt of `task`, or of the first task that this model's tokenizer has the words for."""
-    from circuits.tasks import tasks
-
-    known = tasks()
-    chosen = [known[name] for name in (task, "ioi") if name in known]
-    for one in [*chosen, *known.values()]:
-        try:
-            pairs = one.pairs(model, 1)
-        except ValueError:
-            continue  # another task may suit it
-        if pairs.clean_text and pairs.clean_text[0]:
-            return pairs.clean_text[0]
-    return "The cat sat on the mat, and the cat"

@@ -19,6 +19,9 @@ STYLE = """<style>
 .stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.2rem 0; }
 .stMainBlockContainer [data-testid="stMetricValue"] { font-size: 1.3rem; }
 .stMainBlockContainer .stPageLink p { font-weight: 600; }
+[data-testid="stSidebarHeader"] { height: 2.2rem; padding: 0; margin: 0; }
+[data-testid="stSidebarContent"] [data-testid="stVerticalBlock"] { gap: 0.55rem; }
+[data-testid="stSidebarContent"] label p { font-size: 0.82rem; }
 .st-key-next { border-top: 1px solid rgb(128 128 128 / 30%); padding-top: 0.9rem; margin-top: 0.6rem; }
 .st-key-next a { border: 1px solid #1f6feb; border-radius: 8px; padding: 0.3rem 0.9rem; }
 .st-key-next a p { font-weight: 600; }

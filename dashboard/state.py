@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+from urllib.parse import urlencode
 
+from circuits.metrics import METRICS
 from circuits.places import place
 from dashboard.plain import plain
 from lens.nearest import unknown
@@ -22,18 +24,24 @@ LONGEST = 8000
 class View:
     """What is looked at. None: not chosen.
 
-    `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows. `example`: which
-    pair of the run, `query`: which position is locked in the attention picture.
+    `prompt`, `corrupt`, `answer` and `wrong` are a person's own texts; without any, `example` says which pair of
+    the run or the task. `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows.
+    `query`: which position is locked in the attention picture. `probe`: a folder of probes.
     """
 
     model: str | None = None
     task: str | None = None
     prompt: str | None = None
+    corrupt: str | None = None
+    answer: str | None = None
+    wrong: str | None = None
+    metric: str | None = None
     run: str | None = None
     node: str | None = None
     edges: int | None = None
     example: int | None = None
     query: int | None = None
+    probe: str | None = None
 
     def params(self, **changes: Any) -> dict[str, str]:
         """The address of this view, with some fields changed."""
@@ -52,7 +60,13 @@ def _text(name: str, value: str) -> str:
 
 
 def _prompt(name: str, value: str) -> str:
-    return _text(name, value) if value.strip() else value  # an empty prompt is the page's to refuse
+    return _text(name, value) if value.strip() else value  # what is empty is the page's to refuse
+
+
+def _metric(name: str, value: str) -> str:
+    if value not in METRICS:
+        raise ValueError(unknown(name, value, METRICS))
+    return value
 
 
 def _node(name: str, value: str) -> str:
@@ -72,11 +86,16 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "model": _text,
     "task": _text,
     "prompt": _prompt,
+    "corrupt": _prompt,
+    "answer": _prompt,
+    "wrong": _prompt,
+    "metric": _metric,
     "run": _text,
     "node": _node,
     "edges": _count(1),
     "example": _count(0),
     "query": _count(0),
+    "probe": _text,
 }
 
 
@@ -123,6 +142,15 @@ def put(**changes: Any) -> None:
     st.session_state["view"] = view
     st.session_state["notices"] = []
     st.query_params.from_dict(view.params())
+
+
+def address() -> str:
+    """The whole address of the page as it is now."""
+    import streamlit as st
+
+    view: View = st.session_state.get("view", View())
+    base = (st.context.url or "").partition("?")[0]
+    return f"{base}?{urlencode(view.params())}" if view.params() else base
 
 
 def refuse(view: View, name: str, why: str) -> View:

@@ -36,22 +36,6 @@ class Survey:
     scores: NDArray[np.float32]
 
 
-def prompt_ids(model: Transformer, prompt: str) -> list[int]:
-    """The tokens of a prompt that the pages can show.
-
-    Raises:
-        ValueError: the prompt is empty, longer than the model's context or than the pages can draw.
-    """
-    if not prompt.strip():
-        raise ValueError("The prompt is empty: type at least one word.")
-    ids = model.to_tokens(prompt)[0].tolist()
-    if len(ids) > model.cfg.n_ctx:
-        raise ValueError(f"The prompt has {len(ids)} tokens; {model.name} reads at most {model.cfg.n_ctx}.")
-    if len(ids) > LONGEST:
-        raise ValueError(f"The prompt has {len(ids)} tokens; the pictures show at most {LONGEST}.")
-    return ids
-
-
 def survey(model: Transformer, ids: Sequence[int], progress: Progress = silent) -> Survey:
     """Squares and scores of all heads on one prompt, by one forward without logits."""
     layers = model.cfg.n_layers

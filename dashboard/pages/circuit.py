@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -11,7 +13,7 @@ from circuits.layout import Edge, graph_payload
 from circuits.places import Place, head_name, place, split_port
 from circuits.store import Run
 from circuits.tasks import tasks
-from dashboard import page, runs, state, survey, work
+from dashboard import page, runs, sidebar, state, survey, work
 from dashboard.components.attention import attention
 from dashboard.components.circuit_graph import circuit_graph
 from dashboard.figures import charts
@@ -21,7 +23,7 @@ from dashboard.plain import plain
 from dashboard.state import View
 from lens.nearest import unknown
 
-PAGE = Page(title="Circuit", icon=":material/hub:", order=2)
+PAGE = Page(title="Circuit", icon=":material/hub:", order=5)
 
 FIRST_SHOWN = 200
 LISTED = 8
@@ -29,12 +31,10 @@ TOP_NODES = 15
 
 
 def show() -> None:
-    view = state.current("circuit")
-    known = runs.folders()
-    if view.run is not None and view.run not in known:
-        view = state.refuse(
-            view, "run", unknown("saved run", view.run, known) if known else "there is no saved run"
-        )
+    view, known = state.current("circuit"), runs.folders()
+    if view.run is None and known:
+        view = replace(view, run=next(iter(known)))
+    view, _ = sidebar.show(view)
     if not known:
         st.title("Circuit")
         st.info("There is no saved run to show yet: discover a circuit first.", icon=":material/info:")
@@ -173,17 +173,9 @@ def node_panel(view: View, run: Run, name: str, edges: list[Edge]) -> None:
 
 
 def attention_of(view: View, run: Run, node: Place) -> None:
-    """The attention of a head, or of one of the heads that share a key/value head, on an example."""
-    which, side = st.columns([3, 2], vertical_alignment="bottom")
-    texts = run.pairs.clean_text or tuple(str(i) for i in range(len(run.pairs)))
+    """The attention of a head, or of one of the heads that share a key/value head, on the sidebar's pair."""
     number = min(view.example or 0, len(run.pairs) - 1)
-    which.selectbox(
-        "Example", range(len(run.pairs)), format_func=lambda i: f"{i}: {texts[i]}",
-        **state.bound("example", number, query=None),
-    )  # fmt: skip
-    prompt = side.segmented_control(
-        "Prompt", ["clean", "corrupt"], default="clean", key="side", required=True
-    )
+    prompt = st.segmented_control("Prompt", ["clean", "corrupt"], default="clean", key="side", required=True)
     head = node.head or 0
     if node.kind == "kv":
         graph: Graph = run.circuit.graph

@@ -9,38 +9,29 @@ import pandas as pd
 import streamlit as st
 
 from circuits.places import head_name, place
-from dashboard import choices, page, state, survey, work
+from dashboard import page, sidebar, state, survey, work
 from dashboard.components.attention import attention
 from dashboard.components.gallery import gallery
 from dashboard.figures.attention import attention_payload
 from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
 from dashboard.figures.montage import gallery_payload
 from dashboard.page import Page
-from dashboard.plain import plain
 from dashboard.state import View
 from dashboard.survey import Survey
 
-PAGE = Page(title="Heads", icon=":material/grid_view:", order=1)
+PAGE = Page(title="Heads", icon=":material/grid_view:", order=2)
 
 ON_PROMPT, ON_REPEATS = "this prompt", "random tokens, repeated"
 
 
 def show() -> None:
     st.title("Heads")
-    view = state.current("heads")
-    view = choices.check_model(view)
-    left, right = st.columns([1, 3])
-    with left:
-        name = choices.model_box(view)
-    with right:
-        model = work.model(name)
-        if model is None:
-            return
-        prompt = choices.prompt_box(view, model)
-    try:
-        ids = survey.prompt_ids(model, prompt)
-    except ValueError as error:
-        st.error(plain(str(error)))
+    view, subject = sidebar.show(state.current("heads"))
+    if subject is None:
+        return
+    model, name, ids = subject.model, subject.name, subject.ids
+    if len(ids) > survey.LONGEST:
+        st.error(f"The prompt has {len(ids)} tokens; the pictures show at most {survey.LONGEST}.")
         return
     found = surveyed(model, name, ids)
     if found is None:

@@ -12,12 +12,11 @@ from circuits.select import algorithms, get_algorithm
 from circuits.store import Listed
 from circuits.task import Task
 from circuits.tasks import tasks
-from dashboard import choices, discovery, options, page, runs, state, work
+from dashboard import choices, discovery, options, page, runs, sidebar, state, work
 from dashboard.jobs import Job
 from dashboard.page import Page
 from dashboard.plain import plain
 from dashboard.state import View
-from lens.nearest import unknown
 
 PAGE = Page(title="Start", icon=":material/home:", order=0)
 
@@ -26,9 +25,7 @@ SHOWN = 12
 
 def show() -> None:
     st.title("Find a circuit")
-    view = choices.check_model(state.current("start"))
-    if view.task is not None and view.task not in tasks():
-        view = state.refuse(view, "task", unknown("task", view.task, tasks()))
+    view, _ = sidebar.show(state.current("start"), new_models=True)
     left, right = st.columns([5, 6], gap="large")
     with left:
         model = form(view)
@@ -45,7 +42,7 @@ def show() -> None:
 def form(view: View) -> str:
     """Settings of a discovery, and the button that starts it; gives the model's name."""
     known = tasks()
-    model = choices.model_box(view, new=True)
+    model = choices.model_of(view)
     status = choices.known_models().get(model)
     if status == "not fetched":
         st.caption(f"{plain(model)} is not on this machine yet: it is fetched from the package index first.")

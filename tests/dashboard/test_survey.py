@@ -49,13 +49,6 @@ def test_repeated_tokens_repeat_and_fit(induction):
     assert ids == survey.repeated_ids(induction, 10_000)
 
 
-def test_prompts_that_cannot_be_shown_are_refused(induction):
-    with pytest.raises(ValueError, match="prompt is empty"):
-        survey.prompt_ids(induction, " \n ")
-    with pytest.raises(ValueError, match="reads at most"):
-        survey.prompt_ids(induction, induction.to_string([20] * 5000))
-
-
 def test_the_shelf_loads_once_and_holds_a_few():
     loaded = []
 

@@ -1,0 +1,211 @@
+"""The sidebar of every page: model, prompts, answers, metric, the selected node, work under way, a link to copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from circuits.task import Task
+from circuits.tasks import tasks
+from dashboard import choices, runs, state, subject, uploads, work
+from dashboard.plain import plain
+from dashboard.state import View
+from dashboard.subject import Subject, Words
+from lens.nearest import unknown
+
+OWN = "My own prompts"
+NO_TEXTS: dict[str, Any] = {"prompt": None, "corrupt": None, "answer": None, "wrong": None}
+AFRESH: dict[str, Any] = {**NO_TEXTS, "example": None, "query": None, "metric": None}
+
+
+def show(view: View, *, new_models: bool = False) -> tuple[View, Subject | None]:
+    """Draw the sidebar; gives the view without what it refused, and what is looked at.
+
+    None where there is nothing to look at: the model is being loaded, or the prompt cannot be read; the page
+    has said which then.
+    """
+    view = choices.check_model(view)
+    view = check_task(view)
+    with st.sidebar:
+        name = choices.model_box(view, new=new_models)
+        card = st.container()
+    model = work.model(name)
+    found: Subject | None = None
+    if model is not None:
+        with st.sidebar:
+            with card:
+                model_card(model)
+            view, found = prompts(view, name, model)
+    with st.sidebar:
+        selected(view)
+        under_way()
+        copy_link()
+    return view, found
+
+
+def check_task(view: View) -> View:
+    """The view without a task or a run that does not exist."""
+    if view.task is not None and view.task not in known_tasks():
+        view = state.refuse(view, "task", unknown("task", view.task, known_tasks()))
+    if view.run is not None and view.run not in runs.folders():
+        why = unknown("saved run", view.run, runs.folders()) if runs.folders() else "there is no saved run"
+        view = state.refuse(view, "run", why)
+    return view
+
+
+def known_tasks() -> dict[str, Task]:
+    """The project's tasks, and the files of pairs that were uploaded."""
+    return {**tasks(), **uploads.tasks()}
+
+
+def model_card(model: Any) -> None:
+    """The model in a line."""
+    cfg = model.cfg
+    parts = [
+        f"{cfg.n_layers} layers × {cfg.n_heads} heads",
+        f"d_model {cfg.d_model}",
+        f"context {cfg.n_ctx:,}",
+    ]
+    st.caption(plain(" · ".join(parts)))
+
+
+def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
+    """Where the prompts come from, and the boxes that show and change them."""
+    from_run = f"run {view.run}" if view.run else None
+    known = known_tasks()
+    options = [*([from_run] if from_run else []), *known, OWN]
+    now = OWN if subject.own(view) else (from_run or view.task or usual_source(name, model))
+    key = "prompts_from"
+    if st.session_state.get(key) != now:
+        st.session_state[key] = now
+    found, why = _found(view, name, model, now)
+
+    def changed() -> None:
+        to = st.session_state[key]
+        if to == OWN:
+            words = found.words if found is not None else Words("")
+            state.put(prompt=words.clean, corrupt=words.corrupt, answer=words.answer, wrong=words.wrong)
+        elif to == from_run:
+            state.put(**AFRESH)
+        else:
+            state.put(**AFRESH, task=to, run=None)
+
+    st.selectbox(
+        "Prompts", options, key=key, on_change=changed,
+        format_func=lambda option: known[option].title if option in known else option,
+        help="A task's pairs, a saved run's, or your own texts: edit any box below",
+    )  # fmt: skip
+    if found is None:
+        say = st.caption if now == from_run else st.error  # a page that opens the run says it as well
+        say(plain(why))
+    elif now != OWN and found.batch is not None and len(found.batch) > 1:
+        last = len(found.batch) - 1
+        st.slider(
+            "Pair", 0, last, **state.bound("example", min(view.example or 0, last), query=None),
+            help="Which of the pairs is looked at",
+        )  # fmt: skip
+    words = found.words if found is not None else _typed(view)
+    _texts(view, words)
+    if found is not None:
+        st.selectbox(
+            "Metric", subject.metrics(), **state.bound("metric", found.metric),
+            format_func=lambda metric: metric.replace("_", " "),
+            help="What patches, ablations and circuits are judged by",
+        )  # fmt: skip
+        if found.why and (found.words.corrupt or found.words.answer):
+            st.caption(f":material/info: {plain(f'No patching with these texts: {found.why}.')}")
+    return view, found
+
+
+def usual_source(name: str, model: Any) -> str:
+    """The task that shows most on a model, or the first that its tokenizer has the words for, or own texts."""
+    known = tasks()
+    for task in dict.fromkeys([choices.usual_task(name), "ioi", *known]):
+        try:
+            drawn(model, known[task], 0)
+        except ValueError:
+            continue  # another task may suit it
+        return task
+    return OWN
+
+
+def _found(view: View, name: str, model: Any, source: str) -> tuple[Subject | None, str]:
+    """The subject, or why there is none."""
+    try:
+        if source == OWN:
+            return subject.of_words(name, model, _typed(view), view.metric), ""
+        if view.run and source == f"run {view.run}":
+            run = runs.open_run(view.run)
+            example = min(view.example or 0, len(run.pairs) - 1)
+            metric = view.metric or str(run.info["metric"])
+            return subject.of_pairs(name, model, run.pairs, example, metric, view.run), ""
+        task = known_tasks()[source]
+        pairs, example = drawn(model, task, view.example or 0)
+        return subject.of_pairs(name, model, pairs, example, view.metric or task.metric, task.title), ""
+    except (ValueError, OSError) as error:
+        return None, str(error)
+
+
+def drawn(model: Any, task: Task, example: int) -> tuple[Any, int]:
+    """A task's pairs for a model, drawn once per session, and which of them is looked at."""
+    memory = st.session_state.setdefault("drawn", {})
+    key = (model.revision, task.name, id(task))
+    if key not in memory:
+        memory.clear()
+        memory[key] = subject.preset(model, task, 0)[0]
+    return memory[key], min(example, len(memory[key]) - 1)
+
+
+def _typed(view: View) -> Words:
+    return Words(view.prompt or "", view.corrupt or "", view.answer or "", view.wrong or "")
+
+
+def _texts(view: View, words: Words) -> None:
+    """Four boxes; a change of any makes the texts a person's own."""
+    shown = {"prompt": words.clean, "corrupt": words.corrupt, "answer": words.answer, "wrong": words.wrong}
+
+    def box(name: str) -> dict[str, Any]:
+        others = {key: text for key, text in shown.items() if key != name}
+        return state.bound(name, shown[name], **others, query=None)
+
+    limit: dict[str, Any] = {"max_chars": state.LONGEST}
+    st.text_area("Clean prompt", height=90, help="Ctrl + Enter takes it over", **box("prompt"), **limit)
+    st.text_area(
+        "Counterfactual prompt", height=90, placeholder="as many tokens as the clean prompt",
+        help="A prompt for which the answer is another; patches bring its activations in",
+        **box("corrupt"), **limit,
+    )  # fmt: skip
+    left, right = st.columns(2, gap="small")
+    left.text_input("Answer", help="One token, or several between |", **box("answer"), **limit)
+    right.text_input("Instead of", help="Wrong answers, for differences", **box("wrong"), **limit)
+
+
+def selected(view: View) -> None:
+    """The node that is the thread through all pages."""
+    if view.node is None:
+        st.caption("No node is selected: click one in any picture.")
+        return
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    left.markdown(f"Selected **{plain(view.node)}**")
+    right.button("Clear", key="clear_node", on_click=lambda: state.put(node=None), width="stretch")
+
+
+def under_way() -> None:
+    """Work of all sessions that is queued or running."""
+    if any(job.active for job in work.runner().jobs()):
+        _jobs()
+
+
+@st.fragment(run_every=work.TICK)
+def _jobs() -> None:
+    active = [job for job in work.runner().jobs() if job.active]
+    for job in active:
+        st.progress(job.fraction, text=plain(work.describe(job)))
+
+
+def copy_link() -> None:
+    """The address that shows another person this very page."""
+    with st.popover("Copy link", icon=":material/link:", width="stretch"):
+        st.caption("Everything that is looked at is in the address.")
+        st.code(state.address(), language=None, wrap_lines=True)

@@ -1,7 +1,7 @@
 """The task that an erasure is to hurt: a probe fitted anew to what is left, or what the model itself does.
 
 1. A `Refit` reads the rows at its site under every variant and is judged by cross-validation.
-2. A measure of two classes is right where its sign is that of the row's class.
+2. A measure of two classes is right where its sign is that of the row's class; both classes count the same.
 
 Letters: v variant, j judged row.
 """
@@ -20,7 +20,7 @@ from lens.progress import Progress
 from probes.erased_runs import ErasedRuns, Variant
 from probes.labelled import Labelled
 from probes.measures import Measure, as_measure
-from probes.refit import Judge, Refit
+from probes.refit import Judge, Refit, balance
 from probes.suffix import one_site
 from probes.targets import Classes
 
@@ -37,7 +37,8 @@ class Task:
         floor: the score without information.
         judged: the rows that have a score.
         site, judge: where a probe reads that is fitted anew, and how it is judged.
-        measure, positive: a measure that tells two classes apart, and which rows are of the second.
+        measure, positive: a measure that tells two classes apart, and which rows are of the second;
+            what each row counts, so that both classes count the same.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Task:
     judge: Judge | None = None
     measure: Measure | None = None
     positive: Tensor | None = None
+    weight: Tensor | None = None
 
     @classmethod
     def of(
@@ -67,10 +69,19 @@ class Task:
             raise ValueError(
                 "a measure tells two classes apart by its sign; these labels are of another kind"
             )
-        floor = float(np.bincount(given.labels).max() / labelled.n)
-        positive = torch.as_tensor(np.array(given.labels)) == 1
+        labels = np.array(given.labels)
+        if len(np.unique(labels)) < 2:
+            raise ValueError(
+                f"all rows are of the class {given.names[labels[0]]!r}: there is nothing to tell apart"
+            )
         return cls(
-            measure.label, "accuracy", floor, np.arange(labelled.n), measure=measure, positive=positive
+            measure.label,
+            "balanced accuracy",
+            0.5,
+            np.arange(labelled.n),
+            measure=measure,
+            positive=torch.from_numpy(labels) == 1,
+            weight=torch.from_numpy(balance(labels)[labels]),
         )
 
     def scores(self, runs: ErasedRuns, variants: Sequence[Variant], progress: Progress) -> Tensor:
@@ -79,5 +90,5 @@ class Task:
             assert self.site is not None
             return self.judge.scores(runs.read(variants, self.site, progress), progress)
         values = runs.run(variants, measure=self.measure, progress=progress).values
-        assert values is not None and self.positive is not None
-        return ((values > 0) == self.positive).double()
+        assert values is not None and self.positive is not None and self.weight is not None
+        return ((values > 0) == self.positive) * self.weight

@@ -2,11 +2,11 @@
 not seen.
 
 1. Folds keep groups together; all variants of the activations have the same folds.
-2. Classes: a row's score is 1 where its class is told, else 0; the mean is the accuracy, its floor the share of the
-   largest class.
+2. Classes: a row's score is n / (c nₖ) where its class k is told, else 0: the mean is the balanced accuracy, whose
+   floor is 1 / c whatever the shares of the classes.
 3. Values: a row's score is 1 − (y − ŷ)² / var(y), averaged over the values; the mean is R², its floor 0.
 
-Letters: v variant, n row, d width, t values.
+Letters: v variant, n row, j judged row, d width, t values, c classes.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Judge:
             labelled.n, task.folds, labels=labels, groups=labelled.groups, seed=task.seed, names=names
         )
         judged = np.unique(np.concatenate([fold.test for fold in outer]))
-        floor = 0.0 if labels is None else float(np.bincount(labels[judged]).max() / len(judged))
+        floor = 0.0 if labels is None else 1 / len(np.unique(labels[judged]))
         return cls(task, y, outer, floor)
 
     @property
@@ -87,7 +87,7 @@ class Judge:
 
     @property
     def metric(self) -> str:
-        return "accuracy" if self.y.ndim == 1 else "R²"
+        return "balanced accuracy" if self.y.ndim == 1 else "R²"
 
     @property
     def estimator(self) -> str:
@@ -108,7 +108,13 @@ class Judge:
 
     def _score(self, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
         if self.y.ndim == 1:
-            return (told == self.y[rows]).astype(float)
+            return (told == self.y[rows]) * balance(self.y[self.judged])[self.y[rows]]
         spread = self.y[self.judged].var(0)
         told = told.reshape(len(rows), -1)
         return (1 - (self.y[rows] - told) ** 2 / spread).mean(1)
+
+
+def balance(labels: np.ndarray) -> np.ndarray:
+    """What a row of each class counts, so that every class counts the same and the mean row counts 1, [c]."""
+    counts = np.bincount(labels)
+    return np.divide(len(labels) / (counts > 0).sum(), counts, out=np.zeros(len(counts)), where=counts > 0)

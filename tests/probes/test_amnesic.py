@@ -148,8 +148,9 @@ def test_the_models_own_answer(tiny: Transformer) -> None:
             logits = tiny.run_with_hooks(text, [(SITE, lambda x, hook: edit(x))] if edit else [])[0, -1]  # noqa: B023
             ids = [[tiny.to_single_token(word) for word in half] for half in halves]
             right.append((float(logits[ids[0]].logsumexp(0) - logits[ids[1]].logsumexp(0)) > 0) == true)
-        assert line.score == pytest.approx(np.mean(right))
-    assert found.floor == pytest.approx(max(truth.mean(), 1 - truth.mean()))
+        each = [np.mean(np.array(right)[truth == side]) for side in (True, False)]
+        assert line.score == pytest.approx(np.mean(each))
+    assert found.floor == 0.5
 
 
 def test_loss_on_other_texts(tiny: Transformer) -> None:
@@ -174,6 +175,24 @@ def test_several_sites_in_one_run(tiny: Transformer) -> None:
     assert found.erased.rank == 2
     assert "probe fitted anew at blocks.1.hook_resid_post" in found.task
     assert found.sites == {"blocks.0.hook_mlp_out": "leace", "blocks.1.hook_resid_post": "leace"}
+
+
+def test_balanced_accuracy() -> None:
+    """Each class counts the same, and the floor is that of any constant."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    y = np.array([0] * 60 + [1] * 30 + [2] * 10)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 5, generator=g) + torch.tensor(y)[:, None]
+    labelled = Labelled.of([f"t{i}" for i in range(100)], [str(c) for c in y])
+    judge = Judge.of(Refit(), labelled)
+    told = np.zeros(100, dtype=int)
+    fits = fit_many("logistic", x, [Problem(y, fold.train) for fold in judge.outer])
+    for i, fold in enumerate(judge.outer):
+        told[fold.test] = fits.predict(i, x[torch.as_tensor(fold.test)])
+    both = judge.scores(torch.stack([x, torch.zeros(100, 5)])).mean(1).tolist()
+    assert both == pytest.approx([balanced_accuracy_score(y, told), 1 / 3])
+    assert judge.floor == pytest.approx(1 / 3)
 
 
 def test_values(tiny: Transformer) -> None:

@@ -80,7 +80,8 @@ def shuffled_trees(heads: np.ndarray, text: np.ndarray, *, seed: int = 0) -> np.
     for rows in np.split(np.arange(len(heads)), np.flatnonzero(np.diff(text)) + 1):
         place = rows[draw.permutation(len(rows))]  # where each word goes
         above = heads[rows]
-        found[place] = np.where(above < 0, -1, place[above - rows[0]])
+        hangs = above >= 0
+        found[place[hangs]] = place[above[hangs] - rows[0]]
     return found
 
 

@@ -71,6 +71,7 @@ class Setting:
         argument: what the floor was given: `group-mean:country` gives "country".
         sites: those that are swept.
         harvested: activations that floors share, by what they are.
+        progress, inside: told of activations that are harvested, and called within the fits of a site.
     """
 
     labelled: Labelled
@@ -88,12 +89,13 @@ class Setting:
     sites: tuple[str, ...] = ()
     harvested: dict[str, Activations] = field(default_factory=dict)
     progress: Progress = silent
+    inside: Progress = silent
 
     def probed(self, trial: Trial, x: Tensor) -> np.ndarray:
         """The same probe on other activations [n, d], judged by the same folds."""
         (found,) = crossfit.crossfit(
             self.kind, x, [trial], self.penalties, [crossfit.Extras()],
-            options=self.options, device=self.device, seed=self.seed, progress=self.progress,
+            options=self.options, device=self.device, seed=self.seed, progress=self.inside,
         )  # fmt: skip
         return found.decision
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,7 +110,10 @@ class _Sweeping:
     def __init__(self, planned: Plan, progress: Progress) -> None:
         self.plan, self.progress = planned, progress
         self.at = (0, len(planned.places), "judging probes")
-        self.decide = {name: floor.prepare(told) for name, (floor, told) in planned.floors.items()}
+        self.decide = {
+            name: floor.prepare(replace(told, inside=self._inside))
+            for name, (floor, told) in planned.floors.items()
+        }
         self.found: dict[tuple[str, Place], Found] = {}
         self.told: dict[tuple[str, str, Place | None], np.ndarray] = {}
         self.probes: dict[tuple[str, str, str], Probe] = {}

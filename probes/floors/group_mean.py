@@ -22,11 +22,10 @@ def missing(setting: Setting) -> str | None:
     if setting.argument:
         known = setting.argument in data.columns
         return None if known else unknown("column", setting.argument, data.columns, of=data.name)
-    return (
-        None
-        if data.groups is not None
-        else "the data have no groups; name a column, as in group-mean:country"
-    )
+    if data.groups is None:
+        return "the data have no groups; name a column, as in group-mean:country"
+    held = setting.labelled.groups == data.groups
+    return "the folds hold the data's groups out; name a column, as in group-mean:country" if held else None
 
 
 def prepare(setting: Setting) -> Decide:

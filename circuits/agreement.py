@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits import bootstrap
+from circuits.correlation import pearson, spearman
 from circuits.effects import Effects, of_edges, of_matrix, of_nodes, of_scores
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class Match:
     sign: float
     top: float
     intervals: dict[str, tuple[float, float]]
+
+    def __repr__(self) -> str:
+        return (
+            f"Match({self.n}: Pearson {self.pearson:.3f}, Spearman {self.spearman:.3f}, same sign {self.sign:.0%}, "
+            f"{self.top:.0%} of the {self.k} largest)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with None for NaN."""
@@ -199,25 +206,11 @@ def _figures(
         torch.zeros_like(v, dtype=torch.bool).scatter_(1, v.abs().topk(k, 1).indices, True) for v in (x, y)
     ]
     return {
-        "pearson": _pearson(x, y),
-        "spearman": _pearson(_ranks(x), _ranks(y)),
+        "pearson": pearson(x, y),
+        "spearman": spearman(x, y),
         "sign": signs,
         "top": (largest[0] & largest[1]).sum(1) / k,
     }
-
-
-def _pearson(x: Float[Tensor, "b i"], y: Float[Tensor, "b i"]) -> Float[Tensor, " b"]:
-    """Correlation of each row; NaN where one side does not vary."""
-    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
-    return (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1))
-
-
-def _ranks(x: Float[Tensor, "b i"]) -> Float[Tensor, "b i"]:
-    """Ranks within each row; equal values share the mean of theirs."""
-    x = x.contiguous()
-    in_order = x.sort(1).values
-    before, through = (torch.searchsorted(in_order, x, right=right) for right in (False, True))
-    return (before + through + 1).double() / 2
 
 
 def _plain(x: float) -> float | None:

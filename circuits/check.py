@@ -56,6 +56,10 @@ class Check:
     top1: float = math.nan
     groups: dict[str, GroupCheck] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        right = f"right on {self.accuracy:.0%} ({self.low:.0%}–{self.high:.0%}) of {self.n}"
+        return f"Check({self.task}: {right}, {self.metric} {self.mean:.2f})"
+
     @property
     def warning(self) -> str | None:
         """One line where the model hardly does the task, so that a circuit found for it means little."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from circuits.circuit import Circuit
+from circuits.correlation import spearman
 
 if TYPE_CHECKING:
     from circuits.roles import Roles
@@ -102,7 +103,7 @@ class Comparison:
         A score of exactly zero counts as not scored. NaN with fewer than two such edges, or all alike.
         """
         both = self.a.graph.valid & (self.a.scores != 0) & (self.b.scores.to(self.a.scores.device) != 0)
-        return spearman(self.a.scores[both], self.b.scores[both])
+        return float(spearman(self.a.scores[both][None], self.b.scores[both][None]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; a number that does not exist is None."""
@@ -169,20 +170,6 @@ def compare(a: Circuit, b: Circuit) -> Comparison:
         ValueError: they belong to different graphs.
     """
     return Comparison(a, b)
-
-
-def spearman(a: Tensor, b: Tensor) -> float:
-    """Rank correlation of two [e] tensors; ties get their mean rank. NaN where it does not exist."""
-    x, y = (ranks - ranks.mean() for ranks in (_ranks(a), _ranks(b)))
-    size = float(x.square().sum() * y.square().sum()) ** 0.5
-    return float((x * y).sum()) / size if size else float("nan")
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Mean ranks, float64 [e]."""
-    _, place, counts = values.double().unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[place]
 
 
 def _share(part: int, whole: int) -> float:

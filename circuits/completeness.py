@@ -43,6 +43,9 @@ class Completeness:
     circuit: tuple[Evaluation, ...]
     model: tuple[Evaluation, ...]
 
+    def __repr__(self) -> str:
+        return f"Completeness(mean gap {self.incompleteness:.1%} over {len(self.knocked_out)} sets)"
+
     @property
     def gaps(self) -> Tensor:
         """|F(C \\ K) − F(M \\ K)| per set, as a share of what the model gains over the ablated one."""

@@ -40,6 +40,10 @@ class Curve:
     evaluations: tuple[Evaluation, ...]
     n_edges_total: int
 
+    def __repr__(self) -> str:
+        points = ", ".join(f"{n:,}: {f:.0%}" for n, f in zip(self.n_edges, self.faithfulness, strict=True))
+        return f"Curve(CPR {self.cpr:.3f}, CMD {self.cmd:.3f}; edges: faithfulness {points})"
+
     @property
     def n_edges(self) -> list[int]:
         """The sizes."""

@@ -52,6 +52,13 @@ class Evaluation:
     clean: Float[Tensor, " n"]
     corrupt: Float[Tensor, " n"]
 
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation({self.n_edges:,} edges: {self.metric_name} {self.metric:.2f}, between "
+            f"{self.metric_corrupt:.2f} ablated and {self.metric_model:.2f} whole, "
+            f"faithfulness {self.faithfulness:.1%})"
+        )
+
     @property
     def metric(self) -> float:
         """Mean metric of the circuit."""

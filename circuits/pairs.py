@@ -227,7 +227,9 @@ class Pairs:
                 does not predict the next token.
         """
         if not cfg.causal:
-            raise ValueError(f"{cfg.name} reads texts in both directions; circuits are found in causal models")
+            raise ValueError(
+                f"{cfg.name} reads texts in both directions; circuits are found in causal models"
+            )
         limit = min(cfg.n_ctx, cfg.embed.n_positions or cfg.n_ctx)
         if self.n_positions > limit:
             i = int(self.mask.sum(1).argmax())

@@ -38,6 +38,13 @@ class Stability:
     floor: float
     labels: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"Stability({self.n_edges:,} edges: Jaccard {self.mean:.2f}, {low:.2f}–{high:.2f} in {len(self.jaccards)} "
+            f"comparisons, random {self.floor:.3f})"
+        )
+
     @property
     def mean(self) -> float:
         """Mean overlap, from 0 to 1."""

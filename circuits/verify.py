@@ -77,6 +77,12 @@ class Verified:
     scores: Scores
     level: float
 
+    def __repr__(self) -> str:
+        return (
+            f"Verified({len(self.table)} edges measured: {self.sign_agreement:.0%} have the sign that "
+            f"{self.estimate.method} gave, Pearson {self.pearson:.2f})"
+        )
+
     def circuit(self, n: int) -> Circuit:
         """The `n` strongest edges by the best number there is: exact where measured, else the estimate.
 

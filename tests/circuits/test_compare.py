@@ -11,7 +11,8 @@ import torch
 from scipy.stats import spearmanr
 
 from circuits.circuit import Circuit
-from circuits.compare import Comparison, compare, spearman
+from circuits.compare import Comparison, compare
+from circuits.correlation import spearman
 from circuits.graph import Graph
 
 GRAPH = Graph(2, 4, 2)
@@ -135,7 +136,7 @@ def test_rank_correlation_against_scipy(seed: int) -> None:
     assert compare(a, b).rank_correlation == pytest.approx(wanted)
     x = torch.randint(0, 4, (50,), generator=torch.Generator().manual_seed(seed)).float()
     y = x + torch.randint(0, 3, (50,), generator=torch.Generator().manual_seed(seed + 1))
-    assert spearman(x, y) == pytest.approx(spearmanr(x.numpy(), y.numpy()).statistic)
+    assert float(spearman(x[None], y[None])) == pytest.approx(spearmanr(x.numpy(), y.numpy()).statistic)
 
 
 def test_plain_data() -> None:

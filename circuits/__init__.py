@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from circuits.completeness import completeness, minimality
     from circuits.curve import Curve, faithfulness_curve, random_curve
     from circuits.discover import discover
-    from circuits.evaluate import Evaluation, evaluate, evaluate_at
+    from circuits.evaluate import Evaluation, evaluate, evaluate_at, evaluate_many
     from circuits.exact_edges import EdgeEffects, patch_edges
+    from circuits.exchange import export, read
     from circuits.graph import Graph
     from circuits.knock_out import KnockOut, knock_out
     from circuits.metrics import METRICS, get_metric
@@ -61,7 +62,10 @@ _HOME = {
     "discover": "circuits.discover",
     "evaluate": "circuits.evaluate",
     "evaluate_at": "circuits.evaluate",
+    "evaluate_many": "circuits.evaluate",
     "Evaluation": "circuits.evaluate",
+    "export": "circuits.exchange",
+    "read": "circuits.exchange",
     "EdgeEffects": "circuits.exact_edges",
     "patch_edges": "circuits.exact_edges",
     "Graph": "circuits.graph",
@@ -94,12 +98,13 @@ _HOME = {
 }
 
 __all__ = [
-    "METRICS", "Circuit", "Comparison", "Curve", "EdgeEffects", "Evaluation", "Found", "Graph", "KnockOut",
-    "Pairs", "Patched", "Roles", "Run", "Scores", "Task", "Verified", "agree", "attribute",
+    "METRICS", "Circuit", "Comparison", "Curve", "EdgeEffects", "Evaluation", "Found", "Graph",
+    "KnockOut", "Pairs", "Patched", "Roles", "Run", "Scores", "Task", "Verified", "agree", "attribute",
     "attribute_nodes", "compare", "completeness", "direct_effects", "discover", "evaluate", "evaluate_at",
-    "faithfulness_curve", "find_roles", "get_metric", "knock_out", "list_runs", "load_task", "minimality",
-    "node_effects", "patch", "patch_edges", "path_patch", "path_patch_to", "plant", "random_curve",
-    "recovery", "select", "stability_between", "stability_over_examples", "verify",
+    "evaluate_many", "export", "faithfulness_curve", "find_roles", "get_metric", "knock_out", "list_runs",
+    "load_task", "minimality", "node_effects", "patch", "patch_edges", "path_patch", "path_patch_to",
+    "plant", "random_curve", "read", "recovery", "select", "stability_between", "stability_over_examples",
+    "verify",
 ]  # fmt: skip
 
 

@@ -26,7 +26,9 @@ class View:
 
     `prompt`, `corrupt`, `answer` and `wrong` are a person's own texts; without any, `example` says which pair of
     the run or the task. `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows.
-    `query`: which position is locked in the attention picture. `probe`: a folder of probes.
+    `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `probe`:
+    a folder of probes. `site`: what is patched, on `over` pairs. `other`: a second run to compare with. `group`: a
+    named group of nodes of the run.
     """
 
     model: str | None = None
@@ -41,6 +43,11 @@ class View:
     edges: int | None = None
     example: int | None = None
     query: int | None = None
+    layer: int | None = None
+    site: str | None = None
+    over: int | None = None
+    other: str | None = None
+    group: str | None = None
     probe: str | None = None
 
     def params(self, **changes: Any) -> dict[str, str]:
@@ -95,6 +102,11 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "edges": _count(1),
     "example": _count(0),
     "query": _count(0),
+    "layer": _count(0),
+    "site": _text,
+    "over": _count(1),
+    "other": _text,
+    "group": _text,
     "probe": _text,
 }
 

@@ -153,7 +153,9 @@ def fit_many(
         moved = x if x.dtype in (torch.float32, torch.float64) else x.float()
         fits = kind.many(moved.detach().to(device), problems, dict(options or {}), progress)
         told = [
-            f"problem {i} did not converge in {fit.steps} steps" for i, fit in enumerate(fits) if not fit.converged
+            f"problem {i} did not converge in {fit.steps} steps"
+            for i, fit in enumerate(fits)
+            if not fit.converged
         ]
         progress(len(problems), len(problems), label)
         return Fits(kind, moved, problems, fits, tuple(told), mask)

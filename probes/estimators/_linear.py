@@ -5,12 +5,19 @@ Letters: n rows, d features, c classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from probes.problem import Problem, classes_of, masks, union
+from probes.solvers.design import Design
+from probes.solvers.discriminant import Question
 
 
 class Linear(ClassifierMixin, BaseEstimator):
@@ -46,3 +53,18 @@ class Linear(ClassifierMixin, BaseEstimator):
                 f"a probe needs two classes or more; every row has the class {self.classes_[0]!r}"
             )
         return X, index
+
+
+def questions_of(x: Tensor, problems: Sequence[Problem]) -> tuple[Design, list[Question], list[np.ndarray]]:
+    """The design of activations [n, d], each problem's question for `probes.solvers.discriminant`, and its classes.
+
+    Raises:
+        ValueError: a problem with one class only.
+    """
+    fitted = masks(problems, len(x), x.device)
+    questions, classes = [], []
+    for i, (problem, rows) in enumerate(zip(problems, fitted, strict=True)):
+        found, index = classes_of(problem, i, len(x))
+        questions.append(Question(torch.from_numpy(index).to(x.device), rows, len(found)))
+        classes.append(found)
+    return Design(x, union(fitted)), questions, classes

@@ -54,7 +54,13 @@ class RidgeProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         alphas = _alphas(self.alpha, self.alphas)
         X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True, ensure_min_samples=2
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            y_numeric=True,
+            ensure_min_samples=2,
         )
         self._flat = np.ndim(y) == 1
         values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)

@@ -138,6 +138,11 @@ class Design:
             total += gram(a if self.fitted is None else a[self.fitted[rows]])
         return eigen(total)
 
+    def unscaled(self, points: Tensor) -> Tensor:
+        """Points [k, r] among the features as differences [k, d] from the mean, in the units of x."""
+        points = points if self.basis is None else points @ self.basis.T
+        return torch.where(self.inverse_scale > 0, points / self.inverse_scale, 0.0)
+
     def unpack(self, weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Weights [k, width] of the features as coefficients [k, d] and intercepts [k] in the units of x."""
         weights = weights.double()

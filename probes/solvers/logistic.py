@@ -126,9 +126,7 @@ def _chunk(design: Design, questions: Sequence[Question], tol: float, steps: int
     for C in sorted({questions[int(i)].C for i in left}):
         chosen = torch.stack([i for i in left if questions[int(i)].C == C])
         _own(design, questions, columns, state, chosen, target, steps)
-    return [
-        _finish(design, columns, state, i, float(rows[i]), tol, steps) for i in range(len(questions))
-    ]
+    return [_finish(design, columns, state, i, float(rows[i]), tol, steps) for i in range(len(questions))]
 
 
 def _groups(questions: Sequence[Question]) -> Tensor:

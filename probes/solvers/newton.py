@@ -22,7 +22,9 @@ DENSE = 2048
 CG_STEPS = 200
 
 
-def newton(design: Design, columns: Columns, w: Tensor, target: float, steps: int = 50) -> tuple[Tensor, float, int]:
+def newton(
+    design: Design, columns: Columns, w: Tensor, target: float, steps: int = 50
+) -> tuple[Tensor, float, int]:
     """Weights [1, k, w], their excess, and the steps taken; `columns` is one problem in float64."""
     w = w.double()
     z = _scores(design, w)

@@ -31,6 +31,7 @@ dashboard: $(READY)  ## Open the dashboard.
 # Two workers with one thread each: see CONTRIBUTING.md, "Tests". Choose tests with `make test ARGS="-k ioi"`.
 test: $(READY)  ## Run all tests; browser tests are skipped where there is no Chromium.
 	@$(PY) -m lens.cli fetch smollm2 || echo "Tests of SmolLM2 need it fetched; going on without." >&2
+	@$(PY) -m lens.cli fetch minilm || echo "Tests of MiniLM need it fetched; going on without." >&2
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(READY)  ## Lint, formatting, types, direction of imports.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def generate(
     model: Transformer,
-    inputs: str | list[str] | Tensor | ModelInputs,
+    inputs: Any,
     max_new_tokens: int = 20,
     *,
     temperature: float = 0.0,
@@ -46,7 +46,7 @@ def generate(
     on_token: Callable[[list[str]], None] | None = None,
     progress: Progress = silent,
 ) -> Any:
-    """The text(s) given and what they are continued with; for ids, ids [b, p + new].
+    """The text(s) given and what they are continued with; for ids (or inputs that hold them), ids [b, p + new].
 
     A row of ids that ends early is filled with the end-of-text token (0, where there is none).
 

@@ -37,7 +37,7 @@ def load(
 ) -> Transformer:
     """The model that `name_or_path` names.
 
-    A known name (`smollm2`, fetched on first use; `induction-2l`, shipped), a folder (Hugging Face's layout,
+    A known name (`smollm2`, `minilm`, fetched on first use; `induction-2l`, shipped), a folder (Hugging Face's layout,
     or one written by `save`), a .gguf file, or a Hugging Face id (`org/name`, `org/name@revision`).
 
     Args:

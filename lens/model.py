@@ -35,7 +35,7 @@ from lens.stack import Stack
 from lens.taps import OFF, AnyTaps, Edits, Halt, Taps
 from lens.unembed import Unembed
 
-Inputs = str | list[str] | Tensor | ModelInputs
+Inputs = str | list[str] | list[tuple[str, str]] | Tensor | ModelInputs
 LogitsAt = int | slice | Int[Tensor, " b"] | None
 
 
@@ -121,8 +121,8 @@ class Transformer(nn.Module):
         without one the last residual stream, [b, p, d].
 
         Args:
-            inputs: text, texts, ids [b, p] or [p], or what `to_inputs` gives; with `start_at_layer` > 0, a
-                residual stream [b, p, d].
+            inputs: text, texts, pairs of texts, ids [b, p] or [p], or what `to_inputs` gives; with
+                `start_at_layer` > 0, a residual stream [b, p, d].
             attention_mask: True (1) where a token is real, over cached and new positions. Texts of different
                 lengths are padded and masked by themselves.
             taps: what this run reads and edits.
@@ -293,7 +293,7 @@ class Transformer(nn.Module):
         return text.to_tokens(self, texts, prepend_bos)[0]
 
     def to_inputs(self, texts: Inputs, prepend_bos: bool | None = None) -> ModelInputs:
-        """Text, texts or ids as one value that every way of running takes: ids, mask, token types.
+        """Text, texts, pairs or ids as one value that every way of running takes: ids, mask, token types.
 
         Raises:
             ValueError: as `to_tokens`; or ids do not fit the model.

@@ -44,13 +44,25 @@ def to_tokens(
 
 
 def to_inputs(model: Transformer, texts: Any, prepend_bos: bool | None = None) -> ModelInputs:
-    """A text or texts as a model's inputs.
+    """A text, texts, or pairs of texts as a model's inputs; pairs come with their tokens' types.
 
     Raises:
-        ValueError: as `to_tokens`.
+        ValueError: as `to_tokens`; or pairs and `prepend_bos`, which do not go together.
     """
-    ids, mask = to_tokens(model, texts, prepend_bos)
-    return ModelInputs(ids=ids, mask=mask)
+    if not isinstance(texts, list) or not all(_is_pair(pair) for pair in texts) or not texts:
+        ids, mask = to_tokens(model, texts, prepend_bos)
+        return ModelInputs(ids=ids, mask=mask)
+    if prepend_bos is not None:
+        raise ValueError("prepend_bos is for single texts: what stands around a pair is up to the tokenizer")
+    tokenizer = tokenizer_of(model)
+    rows, types = zip(*(tokenizer.pair(*pair) for pair in texts), strict=True)
+    ids, mask = tokenizer.pad(rows)
+    of_tokens = tokenizer.pad(types, fill=0)[0] if model.cfg.embed.n_types > 1 else None
+    return ModelInputs(ids=ids, mask=None if bool(mask.all()) else mask, types=of_tokens).to(model.device)
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, str) for part in given)
 
 
 def to_str_tokens(model: Transformer, inputs: Any, prepend_bos: bool | None = None) -> list[str]:

@@ -1,6 +1,6 @@
 """Text to token ids and back: a light wrapper around the `tokenizers` package.
 
-`transformers` is imported only for folders that hold nothing but a slow tokenizer's files, and for `.hf`.
+`transformers` is imported only for `.hf`, and for folders that hold nothing but a slow tokenizer's files.
 
 Shapes: b batch, p position.
 """
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
-_SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")  # these take nothing from their config
-_ROLES = ("bos", "eos", "pad", "unk")
+ROLES = ("bos", "eos", "pad", "unk", "mask")
 
 
 class Tokenizer:
@@ -31,7 +29,8 @@ class Tokenizer:
 
     Args:
         backend: owned by this object from here on; its truncation and padding are switched off.
-        bos, eos, pad, unk: the special tokens' texts, each in the vocabulary.
+        bos, eos, pad, unk, mask: the special tokens' texts, each in the vocabulary. BERT's [CLS] and [SEP]
+            are bos and eos.
         add_bos, add_eos: whether `encode(…, add_special=True)` adds them; None leaves it to the backend.
         chat_template: a Jinja template, kept for `hf` and `save`.
 
@@ -47,6 +46,7 @@ class Tokenizer:
         eos: str | None = None,
         pad: str | None = None,
         unk: str | None = None,
+        mask: str | None = None,
         add_bos: bool | None = None,
         add_eos: bool | None = None,
         chat_template: str | None = None,
@@ -54,10 +54,10 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
-        self.special = {r: t for r, t in zip(_ROLES, (bos, eos, pad, unk), strict=True) if t is not None}
+        self.special = {r: t for r, t in zip(ROLES, (bos, eos, pad, unk, mask), strict=True) if t is not None}
         self.chat_template = chat_template
         ids = {role: self._special_id(role, text) for role, text in self.special.items()}
-        self.bos_id, self.eos_id, self.pad_id, self.unk_id = (ids.get(role) for role in _ROLES)
+        self.bos_id, self.eos_id, self.pad_id, self.unk_id, self.mask_id = map(ids.get, ROLES)
         self._template(add_bos, add_eos)
         self.prepends_bos = self._adds()[0]
 
@@ -102,6 +102,15 @@ class Tokenizer:
             raise ValueError("prepend_bos=True, but this tokenizer has no beginning-of-text token")
         return [self.bos_id, *self.encode(text)]
 
+    def pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
+        """Ids of two texts as one input, with what the tokenizer adds around them, and each token's type.
+
+        Raises:
+            ValueError: a closed vocabulary lacks a word.
+        """
+        encoding = self._encode(first, True, second)
+        return encoding.ids, encoding.type_ids
+
     def batch(
         self,
         texts: Sequence[str],
@@ -112,11 +121,17 @@ class Tokenizer:
 
         Padding is the padding token, else the end-of-text token, else id 0; the mask is what counts.
         """
+        return self.pad([self.prompt(text, prepend_bos) for text in texts], side)
+
+    def pad(
+        self, rows: Sequence[Sequence[int]], side: Literal["right", "left"] = "right", fill: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of ids as one tensor `[b, p]`, padded with `fill` (see `batch`), and its mask."""
         if side not in ("right", "left"):
             raise ValueError(unknown("padding side", str(side), ("right", "left")))
-        rows = [self.prompt(text, prepend_bos) for text in texts]
         width = max((len(row) for row in rows), default=0)
-        fill = next((i for i in (self.pad_id, self.eos_id) if i is not None), 0)
+        if fill is None:
+            fill = next((i for i in (self.pad_id, self.eos_id) if i is not None), 0)
         ids = torch.full((len(rows), width), fill, dtype=torch.long)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -146,6 +161,8 @@ class Tokenizer:
         ids = self.encode(text)
         if len(ids) == 1:
             return ids[0]
+        if text.startswith("##") and (piece := self.backend.token_to_id(text)) is not None:
+            return piece  # a word piece, which no text spells
         inside = self._after_anchor(text)
         if len(inside) == 1 and self.str_tokens(inside) == [text]:
             return inside[0]
@@ -210,45 +227,14 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer | None:
-        """From a Hugging Face folder's tokenizer files; None where it has none.
-
-        As in transformers 5, what is added around a text is what `tokenizer.json` says; `add_bos_token` in
-        `tokenizer_config.json` counts only where there is no such file.
+        """From a Hugging Face folder's tokenizer files; None where it has none; see `lens.tokenizer_files`.
 
         Raises:
             ValueError: a file cannot be read as what its name says; the message names it.
         """
-        folder = Path(folder)
-        config = {
-            **_json(folder / "special_tokens_map.json"),
-            **{k: v for k, v in _json(folder / "tokenizer_config.json").items() if v is not None},
-        }
-        if (folder / "tokenizer.json").exists():
-            backend = _backend(folder / "tokenizer.json")
-        elif any((folder / name).exists() for name in _SLOW_FILES):
-            return cls._from_slow(folder, config)
-        else:
-            return None
-        _add_missing(backend, config.get("added_tokens_decoder", {}))
-        model = _json(folder / "config.json")
-        special = {r: _text(config.get(f"{r}_token")) or _by_id(backend, model, r) for r in _ROLES}
-        own_class = config.get("tokenizer_class") not in (None, *_GENERIC)
-        if own_class and "add_prefix_space" in config and hasattr(backend.pre_tokenizer, "add_prefix_space"):
-            backend.pre_tokenizer.add_prefix_space = config["add_prefix_space"]
-        known: dict[str, Any] = {r: t for r, t in special.items() if t and backend.token_to_id(t) is not None}
-        return cls(backend, **known, chat_template=_chat(folder, config))
+        from lens.tokenizer_files import read
 
-    @classmethod
-    def _from_slow(cls, folder: Path, config: dict[str, Any]) -> Tokenizer:
-        from transformers import AutoTokenizer
-
-        try:
-            hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            backend = hf.backend_tokenizer
-        except Exception as error:  # transformers raises many kinds for a file it cannot convert
-            raise ValueError(f"the tokenizer files in {str(folder)!r} cannot be read: {error}") from error
-        special = {role: getattr(hf, f"{role}_token", None) for role in _ROLES}
-        return cls(backend, **special, chat_template=hf.chat_template)
+        return read(Path(folder))
 
     def _special_id(self, role: str, text: str) -> int:
         token_id = self.backend.token_to_id(text)
@@ -282,12 +268,13 @@ class Tokenizer:
             special_tokens=[(t, self.backend.token_to_id(t)) for t in dict.fromkeys([*bos, *eos])],
         )
 
-    def _encode(self, text: str, add_special: bool) -> tokenizers.Encoding:
+    def _encode(self, text: str, add_special: bool, second: str | None = None) -> tokenizers.Encoding:
         try:
-            return self.backend.encode(text, add_special_tokens=add_special)
+            return self.backend.encode(text, second, add_special_tokens=add_special)
         except Exception as error:  # the backend raises plain Exception
             vocabulary = self.backend.get_vocab()
-            missing = next((w for w in text.split() if w not in vocabulary), None)
+            words = f"{text} {second or ''}".split()
+            missing = next((w for w in words if w not in vocabulary), None)
             if missing is None:
                 raise ValueError(f"{text!r} cannot be tokenized: {error}") from error
             raise ValueError(unknown("word", missing, vocabulary, of="this tokenizer")) from error
@@ -343,52 +330,3 @@ def _byte_of_character() -> dict[str, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(rest)}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{str(path)!r} must hold a JSON object")
-    return value
-
-
-def _backend(path: Path) -> tokenizers.Tokenizer:
-    import tokenizers
-
-    try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the backend raises plain Exception
-        raise ValueError(f"{str(path)!r} is not a tokenizer: {error}") from error
-
-
-def _text(token: Any) -> str | None:
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _by_id(backend: tokenizers.Tokenizer, model: dict[str, Any], role: str) -> str | None:
-    token_id = model.get(f"{role}_token_id")
-    token_id = token_id[0] if isinstance(token_id, list) and token_id else token_id
-    return backend.id_to_token(token_id) if isinstance(token_id, int) and token_id >= 0 else None
-
-
-def _add_missing(backend: tokenizers.Tokenizer, added: dict[str, Any]) -> None:
-    import tokenizers
-
-    for _, token in sorted(added.items(), key=lambda item: int(item[0])):
-        if backend.token_to_id(token["content"]) is None:
-            flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-            made = tokenizers.AddedToken(token["content"], **{f: token[f] for f in flags if f in token})
-            backend.add_tokens([made])
-
-
-def _chat(folder: Path, config: dict[str, Any]) -> str | None:
-    template = config.get("chat_template")
-    if isinstance(template, str):
-        return template
-    path = folder / "chat_template.jinja"
-    return path.read_text(encoding="utf-8") if path.exists() else None

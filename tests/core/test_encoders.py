@@ -55,8 +55,14 @@ def test_types_of_tokens() -> None:
     assert close(model(ModelInputs(ids=ids, types=torch.zeros_like(ids))), plain)
     assert not close(model(ModelInputs(ids=ids, types=torch.ones_like(ids))), plain)
     for given, message in (
-        (ModelInputs(ids=ids, types=torch.ones_like(ids) * 2), "token type 2 is outside the token types of bert"),
-        (ModelInputs(ids=ids, types=torch.ones(3, 2).long()), r"token types are \(3, 2\) and the ids \(3, 13\)"),
+        (
+            ModelInputs(ids=ids, types=torch.ones_like(ids) * 2),
+            "token type 2 is outside the token types of bert",
+        ),
+        (
+            ModelInputs(ids=ids, types=torch.ones(3, 2).long()),
+            r"token types are \(3, 2\) and the ids \(3, 13\)",
+        ),
         (ModelInputs(), "inputs need token ids or a residual stream"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -111,7 +117,9 @@ def test_older_names_of_norms_are_read() -> None:
 def test_two_names_of_one_tensor_must_agree() -> None:
     hf = zoo.hugging_face("bert", "masked")
     state = {**hf.state_dict(), "cls.predictions.decoder.bias": torch.zeros(zoo.D_VOCAB)}
-    with pytest.raises(ValueError, match="'cls.predictions.bias' and 'cls.predictions.decoder.bias' both give"):
+    with pytest.raises(
+        ValueError, match=r"'cls\.predictions\.bias' and 'cls\.predictions\.decoder\.bias' both give"
+    ):
         family.read(hf.config.to_dict(), state)
 
 

@@ -97,7 +97,7 @@ class Values:
         return len(self.values)
 
     @classmethod
-    def of(cls, values: Sequence[float] | np.ndarray, name: str, unit: str = "") -> Values:
+    def of(cls, values: Sequence[float | int] | np.ndarray, name: str, unit: str = "") -> Values:
         """One value per row, [n]."""
         return cls(np.asarray(values, dtype=np.float64).reshape(-1, 1), (name,), unit)
 

@@ -34,7 +34,7 @@ def build(
     n: int | None = 2000,
     seed: int = 0,
     sources: Sequence[str] = ("movies", "tweets", "products", "news"),
-    least: float = 1.0,
+    least: float | int = 1.0,
     archive: str | Path | None = None,
 ) -> Labelled:
     """Sentences, as many positive as negative from each source.

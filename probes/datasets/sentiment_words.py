@@ -17,7 +17,7 @@ from probes.labelled import Classes, Labelled, Values
 HEAD, TAIL = "The word ", " was used"
 
 
-def build(n: int | None = 1000, seed: int = 0, least: float = 1.0) -> Labelled:
+def build(n: int | None = 1000, seed: int = 0, least: float | int = 1.0) -> Labelled:
     """Words, as many positive as negative.
 
     Args:

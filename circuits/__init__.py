@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from circuits.patch import Patched, patch
     from circuits.paths import direct_effects, path_patch, path_patch_to
     from circuits.planted import plant
+    from circuits.record import record
     from circuits.roles import Roles, find_roles
     from circuits.scores import Scores
     from circuits.select import Found, select
@@ -92,6 +93,7 @@ _HOME = {
     "Run": "circuits.store",
     "Task": "circuits.task",
     "load_task": "circuits.tasks",
+    "record": "circuits.record",
     "recovery": "circuits.truth",
     "Verified": "circuits.verify",
     "verify": "circuits.verify",

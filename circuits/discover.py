@@ -275,15 +275,7 @@ def provenance(
     """Where a run comes from, as plain JSON types."""
     asked = plan.asked
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {
-            "name": model.name,
-            "source": source or model.name,
-            "revision": model.revision,
-            "origin": model.origin,
-            "device": str(model.device),
-            "dtype": str(model.dtype).removeprefix("torch."),
-        },
+        **made_with(model, source),
         "task": plan.task.name,
         "corruption": asked.corruption or next(iter(plan.task.corruptions)),
         "method": asked.method.replace("_", "-"),
@@ -299,12 +291,27 @@ def provenance(
         "budgets": plan.budgets,
         "random_sets": asked.random_sets,
         "max_memory": asked.max_memory,
+        "seconds": seconds,
+    }
+
+
+def made_with(model: Transformer, source: str | None = None) -> dict[str, Any]:
+    """When, with which model and with which programs a run was made, as plain JSON types."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {
+            "name": model.name,
+            "source": source or model.name,
+            "revision": model.revision,
+            "origin": model.origin,
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
         "versions": {
             PACKAGE: _version(),
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
-        "seconds": seconds,
     }
 
 

@@ -105,7 +105,7 @@ __all__ = [
     "attribute_nodes", "compare", "completeness", "direct_effects", "discover", "evaluate", "evaluate_at",
     "evaluate_many", "export", "faithfulness_curve", "find_roles", "get_metric", "knock_out", "list_runs",
     "load_task", "minimality", "node_effects", "patch", "patch_edges", "path_patch", "path_patch_to",
-    "plant", "random_curve", "read", "recovery", "select", "stability_between", "stability_over_examples",
+    "plant", "random_curve", "read", "record", "recovery", "select", "stability_between", "stability_over_examples",
     "verify",
 ]  # fmt: skip
 

@@ -27,7 +27,7 @@ class View:
     `prompt`, `corrupt`, `answer` and `wrong` are a person's own texts; without any, `example` says which pair of
     the run or the task. `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows.
     `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `probe`:
-    a folder of probes. `site`: what is patched, on `over` pairs. `other`: a second run to compare with. `group`: a
+    a folder of probes. `site`: what is patched, on `over` pairs; `receiver`: where paths end. `other`: a second run to compare with. `group`: a
     named group of nodes of the run.
     """
 
@@ -46,6 +46,7 @@ class View:
     layer: int | None = None
     site: str | None = None
     over: int | None = None
+    receiver: str | None = None
     other: str | None = None
     group: str | None = None
     probe: str | None = None
@@ -105,6 +106,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "layer": _count(0),
     "site": _text,
     "over": _count(1),
+    "receiver": _text,
     "other": _text,
     "group": _text,
     "probe": _text,

@@ -13,6 +13,7 @@ from probes.activations import Activations
 from probes.amnesic import Amnesic, amnesic
 from probes.batched import Fits, Problem, fit_many
 from probes.config import Config
+from probes.dataset import load_dataset
 from probes.eraser import Eraser, fit_eraser
 from probes.estimator import get_estimator
 from probes.evaluate import evaluate
@@ -58,6 +59,7 @@ __all__ = [
     "generate_steered",
     "get_estimator",
     "harvest",
+    "load_dataset",
     "steer",
     "sweep",
     "train",

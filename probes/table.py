@@ -29,12 +29,14 @@ class Table:
     Args:
         name: a short name for the data.
         source: what messages call it, such as a path in quotes.
+        origin: where it is from, for records.
         columns: name → a value per row.
         lines: what messages call each row, such as "line 3".
     """
 
     name: str
     source: str
+    origin: str
     columns: dict[str, list[Any]]
     lines: list[str]
 
@@ -58,6 +60,7 @@ class Table:
             ValueError: it is not there, or a value is no text, or empty.
         """
         for row, value in enumerate(self.values(column)):
+            self._refuse_none(column, row, value)
             if not isinstance(value, str):
                 raise ValueError(f"{self.where(row)}: the {column} is {_shown(value)}, not a text")
             if not value.strip():
@@ -79,7 +82,12 @@ class Table:
             for row, value in enumerate(self.values(column))
         ]
 
+    def _refuse_none(self, column: str, row: int, value: Any) -> None:
+        if value is None:
+            raise ValueError(f"{self.where(row)}: it has no {column!r}; every line has one, or none")
+
     def _name(self, column: str, row: int, value: Any) -> str:
+        self._refuse_none(column, row, value)
         if isinstance(value, bool | int):
             return json.dumps(value)
         if not isinstance(value, str):
@@ -98,6 +106,7 @@ class Table:
         """
         found = []
         for row, value in enumerate(self.values(column)):
+            self._refuse_none(column, row, value)
             number = _number(value)
             if number is None:
                 raise ValueError(f"{self.where(row)}: the {column} is {_shown(value)}, not a finite number")
@@ -112,7 +121,11 @@ class Table:
             return np.array(numbers, dtype=np.int64)
         if all(number is not None for number in numbers):
             return np.array(numbers, dtype=np.float64)
-        return np.array([value if isinstance(value, str) else json.dumps(value) for value in values])
+        texts = [
+            "" if value is None else value if isinstance(value, str) else json.dumps(value)
+            for value in values
+        ]
+        return np.array(texts)
 
 
 def rows_of(
@@ -151,7 +164,7 @@ def rows_of(
     kept, index, spans = _spans(table, texts)
     return {
         "name": table.name,
-        "source": table.source.strip("'"),
+        "source": table.origin,
         "texts": kept,
         "text": index,
         "spans": spans,
@@ -200,10 +213,10 @@ def csv_table(path: str | Path) -> Table:
 
 
 def jsonl_table(path: str | Path) -> Table:
-    """A file with one JSON object a line, all with the same keys.
+    """A file with one JSON object a line.
 
     Raises:
-        ValueError: it cannot be read, is empty, or a line is no object or has other keys than the first.
+        ValueError: it cannot be read, is empty, or a line is no object.
     """
     return _collected(path, _jsonl_rows(Path(path)))
 
@@ -235,7 +248,13 @@ def huggingface_table(data: Any) -> Table:
                 )
             values = [names[value] for value in values]
         columns[column] = values
-    return Table(name, f"the data set {name!r}", columns, [f"row {i}" for i in range(len(data))])
+    return Table(
+        name,
+        f"the data set {name!r}",
+        f"the data set {name!r}",
+        columns,
+        [f"row {i}" for i in range(len(data))],
+    )
 
 
 Row = tuple[int, dict[str, Any]]
@@ -246,15 +265,10 @@ def _collected(path: str | Path, rows: Iterator[Row]) -> Table:
     lines: list[str] = []
     try:
         for line, fields in rows:
-            if not lines:
-                columns = {name: [] for name in fields}
-            for name in columns.keys() ^ fields.keys():
-                here, there = ("a", "lacks it") if name in fields else ("no", "has one")
-                raise ValueError(
-                    f"{str(path)!r}, line {line}: it has {here} {name!r}, and the first line {there}"
-                )
-            for name, value in fields.items():
-                columns[name].append(value)
+            for name in [name for name in fields if name not in columns]:
+                columns[name] = [None] * len(lines)
+            for name, values in columns.items():
+                values.append(fields.get(name))
             lines.append(f"line {line}")
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
@@ -262,7 +276,7 @@ def _collected(path: str | Path, rows: Iterator[Row]) -> Table:
         raise ValueError(f"{str(path)!r} is not UTF-8 text: byte {error.start} is invalid") from error
     if not lines:
         raise ValueError(f"{str(path)!r} has no texts")
-    return Table(Path(path).stem, repr(str(path)), columns, lines)
+    return Table(Path(path).stem, repr(str(path)), Path(path).name, columns, lines)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:

@@ -26,9 +26,9 @@ class View:
 
     `prompt`, `corrupt`, `answer` and `wrong` are a person's own texts; without any, `example` says which pair of
     the run or the task. `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows.
-    `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `probe`:
-    a folder of probes. `site`: what is patched, on `over` pairs; `receiver`: where paths end. `other`: a second run to compare with. `group`: a
-    named group of nodes of the run.
+    `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `site`:
+    what is patched, over `over` pairs; `receiver`: where paths end. `other`: a second run to compare with.
+    `group`: a named group of nodes of the run. `probe`: a folder of probes.
     """
 
     model: str | None = None

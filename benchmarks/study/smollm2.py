@@ -33,7 +33,7 @@ SIZES = (100, 200, 500, 1_000, 2_000, 5_000)
 AT = 1_000
 SETTINGS: dict[str, Any] = {
     "model": "smollm2", "examples": 32, "seed": 0, "sizes": SIZES, "at": AT, "sets": 10,
-    "verified": 300, "pruning": {"examples": 16, "steps": 100, "two seeds": ["ioi"]},
+    "verified": 300, "pruning": {"examples": 16, "steps": 100, "seeds": 2},
 }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def find(setting: Setting, method: str) -> tuple[Scores, list[Circuit] | None, d
 
 
 def _prune(setting: Setting) -> tuple[Scores, list[Circuit] | None, dict[str, Any]]:
-    """Masks learned at one size; other sizes are the strongest of what was learned. One task gets two seeds."""
+    """Masks learned at one size; other sizes are the strongest of what was learned."""
     options = SETTINGS["pruning"]
     few = setting.pairs[: options["examples"]]
     found = [
@@ -131,15 +131,14 @@ def _prune(setting: Setting) -> tuple[Scores, list[Circuit] | None, dict[str, An
             model(), few, "edge-pruning", setting.metric, n_edges=AT, seed=seed, progress=setting.progress,
             steps=options["steps"],
         )
-        for seed in ((0, 1) if setting.task in options["two seeds"] else (0,))
+        for seed in range(options["seeds"])
     ]  # fmt: skip
     first = found[0]
     assert first.scores is not None
     sizes = sorted({*SIZES, *mib_sizes(setting.graph.n_edges)})
     circuits = [first.circuit if n == AT else first.scores.top(n) for n in sizes]
-    about: dict[str, Any] = {"costs": dict(first.costs), "trained_on": len(few)}
-    if len(found) > 1:
-        about["seeds"] = stability_between([f.circuit for f in found]).to_dict()
+    stability = stability_between([f.circuit for f in found]).to_dict()
+    about: dict[str, Any] = {"costs": dict(first.costs), "trained_on": len(few), "seeds": stability}
     return first.scores, circuits, about
 
 

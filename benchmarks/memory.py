@@ -70,22 +70,22 @@ def peak_above(case: str) -> float:
         }[case]
     model(pairs.clean[:1])  # libraries loaded, buffers of the kernels made
     gc.collect()
-    _trim()
+    trim()
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = status("VmRSS")
     kept = work()
-    peak = _status("VmHWM")
+    peak = status("VmHWM")
     del kept
     return round((peak - before) / 1000, 1)
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     """A field of /proc/self/status, in thousands of bytes."""
     line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(field))
     return int(line.split()[1]) * 1.024
 
 
-def _trim() -> None:
+def trim() -> None:
     """Give freed memory back to the system, so that it cannot be used again unseen."""
     import ctypes
 

@@ -1,15 +1,15 @@
 """One batch of texts through the model: the vectors of their rows at every site, and nothing else.
 
 1. Texts are padded on the right; one forward reads all sites and stops at the deepest.
-2. As the run passes a site, the vectors of the rows are picked there and then, so that no site's activations are
-   held at all positions.
+2. As the run passes a site, the vectors of the rows are picked and handed over there and then, so that no more than
+   one site's activations are held.
 
 Letters: b batch, p position, d width of a site, k rows of the batch, t tokens that are averaged in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,9 @@ def read(
     row: np.ndarray,
     tokens: np.ndarray,
     sites: Sequence[str],
-) -> dict[str, Tensor]:
-    """Site → [k, d] on the CPU, float32 (float64 of a float64 model); one forward.
+    give: Callable[[str, Tensor], None],
+) -> None:
+    """One forward; each site's vectors [k, d] are given as the run passes it: on the CPU, float32 or float64.
 
     Args:
         ids: b texts.
@@ -91,21 +92,19 @@ def read(
         padded[i, : len(text)] = torch.tensor(text)
     mask = torch.arange(padded.shape[1]) < lengths[:, None]  # [b, p]
     counts = torch.from_numpy(tokens[:, 1] - tokens[:, 0])
-    starts = counts.cumsum(0) - counts
+    first = torch.from_numpy(tokens[:, 0]) - (counts.cumsum(0) - counts)
     text_at = torch.from_numpy(row).repeat_interleave(counts).to(device)  # [t]
-    token_at = torch.arange(int(counts.sum())) + (torch.from_numpy(tokens[:, 0]) - starts).repeat_interleave(
-        counts
-    )
-    token_at = token_at.to(device)
+    token_at = (torch.arange(int(counts.sum())) + first.repeat_interleave(counts)).to(device)
     several = bool((counts > 1).any())
     counts = counts.to(device)
 
     def keep(site: str, x: Tensor) -> Tensor:
         picked = x[text_at, token_at].flatten(1)  # [t, d]
         picked = picked if picked.dtype == torch.float64 else picked.float()
-        return torch.segment_reduce(picked, "mean", lengths=counts) if several else picked
+        give(site, (torch.segment_reduce(picked, "mean", lengths=counts) if several else picked).cpu())
+        return x.new_empty(0)
 
     taps = Taps(sites, keep=keep, halt=True)
     with suppress(Halt):
         model(padded.to(device), attention_mask=None if bool(mask.all()) else mask.to(device), taps=taps)
-    return {site: taps.seen[site].cpu() for site in sites}
+    assert len(taps.seen) == len(sites)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,10 +58,13 @@ class Shards:
     def widths(self) -> dict[str, int]:
         """Site → d, from one text."""
         text = int(self.plan.text[np.argmin(self.plan.lengths[self.plan.text])])
-        found = read(
-            self.model, [self._ids(text)], np.zeros(1, dtype=np.int64), np.array([[0, 1]]), self.sites
-        )
-        return {site: x.shape[1] for site, x in found.items()}
+        found: dict[str, int] = {}
+
+        def give(site: str, x: Tensor) -> None:
+            found[site] = x.shape[1]
+
+        read(self.model, [self._ids(text)], np.zeros(1, dtype=np.int64), np.array([[0, 1]]), self.sites, give)
+        return {site: found[site] for site in self.sites}
 
     @cached_property
     def bounds(self) -> tuple[int, ...]:
@@ -134,13 +137,18 @@ class Shards:
             rows = self._order[places]
             of = np.repeat(np.arange(len(batch)), self._edges[batch + 1] - self._edges[batch])
             ids = [self._ids(i) for i in batch.tolist()]
-            for site, x in read(self.model, ids, of, self.plan.tokens[rows], self.sites).items():
-                if not bool(torch.isfinite(x.sum())):
-                    check_finite(x, site, [self._name(row) for row in rows.tolist()])
-                found[site][torch.from_numpy(places - start)] = x.to(self.wide)
+            keep = partial(self._keep, found, rows, places - start)
+            read(self.model, ids, of, self.plan.tokens[rows], self.sites, keep)
             done += len(batch)
         told(stop)
         return found
+
+    def _keep(
+        self, found: dict[str, Tensor], rows: np.ndarray, places: np.ndarray, site: str, x: Tensor
+    ) -> None:
+        if not bool(torch.isfinite(x.sum())):
+            check_finite(x, site, [self._name(row) for row in rows.tolist()])
+        found[site][torch.from_numpy(places)] = x.to(self.wide)
 
     def _ids(self, text: int) -> list[int]:
         return self.tokenizer.encode(self.labelled.texts[text], add_special=True)

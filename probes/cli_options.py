@@ -43,6 +43,10 @@ Model = Annotated[
         show_default="smollm2",
     ),
 ]
+RunModel = Annotated[
+    str | None,
+    typer.Option("--model", help="The run's model, if it has moved.", show_default="as the run says"),
+]
 Site = Annotated[
     str | None, typer.Option(help="resid_post, mlp_out, z, …, or a full name.", show_default="resid_post")
 ]
@@ -102,11 +106,20 @@ def values_of(text: str | None, what: str) -> float | list[float] | str | None:
     """
     if text is None or text == "grid":
         return text
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{what} is {text!r}; it is a number, several with commas, or grid") from None
+    found = numbers_of(text, f"{what} is {text!r}; it is a number, several with commas, or grid")
     return found if len(found) > 1 else found[0]
+
+
+def numbers_of(text: str, otherwise: str) -> list[float]:
+    """Numbers with commas.
+
+    Raises:
+        ValueError: `otherwise`, where they are something else.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(otherwise) from None
 
 
 def names_of(text: str | None) -> list[str] | None:

@@ -13,6 +13,9 @@ from probes.store import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probes.amnesic import Amnesic
+    from probes.steer import Dose
+
 HEADINGS = {"p_value": "p", "compression": "mdl ×", "floor_majority": "majority", "floor_mean": "mean"}
 
 
@@ -88,7 +91,7 @@ def _layer(value: Any) -> str:
     return "" if str(value) in ("<NA>", "nan", "None") else str(int(value))
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return "" if np.isnan(value) else f"{value:.3f}"
 
 
@@ -127,6 +130,49 @@ def evaluation_report(run: Run, table: pd.DataFrame, data: str | None) -> list[A
         told.add_row(row.site, _layer(row.layer), metric, _number(row.score), f"{_number(row.low)}–{_number(row.high)}",
                      _number(row.floor))  # fmt: skip
     return [_header(run), f"on {data}, {table.n.iloc[0]} rows; nothing was fitted to them\n", told]
+
+
+def amnesic_report(test: Amnesic) -> list[Any]:
+    """What an erasure costs, next to random ones."""
+    from rich.table import Table
+
+    told = Table(box=None, pad_edge=False)
+    for name in ("erasure", "rank", test.metric, "95% interval", "loss", "increase", "95% interval"):
+        told.add_column(name, justify="left" if name == "erasure" else "right", no_wrap=True)
+    for line in test.lines:
+        told.add_row(
+            line.erasure, str(line.rank), _number(line.score), f"{_number(line.score_low)}–{_number(line.score_high)}",
+            _number(line.loss), _number(line.increase), f"{_number(line.increase_low)}–{_number(line.increase_high)}",
+        )  # fmt: skip
+    sites = ", ".join(f"{method} at {site}" for site, method in test.sites.items())
+    head = f"{sites}; task: {test.task}, floor {test.floor:.3f}; {test.rows} rows, {test.tokens} tokens\n"
+    notes = []
+    if test.saving is not None:
+        mean, low, high = test.saving
+        notes = [
+            "",
+            f"a random erasure of equal effect costs {mean:.3f} nats per token more ({low:.3f} to {high:.3f})",
+        ]
+    return [head, told, *notes]
+
+
+def dose_report(dose: Dose) -> list[Any]:
+    """A dose–response curve."""
+    from rich.table import Table
+
+    table = dose.table
+    told = Table(box=None, pad_edge=False)
+    for name in ("dose", "mean", "95% interval", *(["loss"] if "loss" in table else []), ""):
+        told.add_column(name, justify="right", no_wrap=True)
+    for _, row in table.iterrows():
+        cells = [f"{row.dose:g}", _number(row["mean"]), f"{_number(row.low)} to {_number(row.high)}"]
+        told.add_row(
+            *cells, *([_number(row.loss)] if "loss" in table else []), "monotone" if row.monotone else ""
+        )
+    ends = dose.monotone
+    found = "nowhere monotone" if ends is None else f"monotone from {ends.low:g} to {ends.high:g}"
+    return [f"{dose.measure}, steered at {dose.start} positions; {dose.unit}\n", told,
+            "", f"{found}; rank correlation with the dose {dose.spearman:.2f}"]  # fmt: skip
 
 
 def dataset_report(labelled: Labelled) -> dict[str, Any]:

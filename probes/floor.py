@@ -41,7 +41,7 @@ class Place:
     site: str
     layer: int | None
     position: str
-    rows: np.ndarray | None = field(default=None, repr=False)
+    rows: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

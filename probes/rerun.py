@@ -1,17 +1,21 @@
-"""A run's probes once more: on the rows that its folds held out, and on other data.
+"""A run's probes once more: on held-out rows, on other data, to erase what they read and to steer along it.
 
 Letters: b rows that are judged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lens.progress import Progress, silent
-from probes import scores, trees
+from probes import scores, splits, trees
 from probes.config import Config
 from probes.evaluate import evaluate
-from probes.labelled import Labelled
+from probes.labelled import Classes, Heads, Labelled
+from probes.plan import regrouped
 from probes.probe import Probe
 from probes.store import Run
 from probes.train import harvested, layers_of
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lens.model import Transformer
+    from probes.amnesic import Amnesic
+    from probes.eraser import Eraser
+    from probes.steer import Dose
 
 
 def held_out(run: Run, target: str) -> pd.DataFrame:
@@ -113,3 +120,98 @@ def check_model(run: Run, model: Transformer) -> None:
             f"the run was made with {known['name']} {known['revision']}; this is {model.name} {model.revision}; "
             "give the run's own with --model"
         )
+
+
+def erased(
+    run: Run,
+    target: str,
+    model: Transformer,
+    labelled: Labelled,
+    *,
+    layers: str = "best",
+    method: str = "leace",
+    draws: int = 5,
+    equal_effect: bool = True,
+    skip: int = 0,
+    progress: Progress = silent,
+) -> tuple[Eraser, Amnesic]:
+    """An eraser of the run's target at one layer, fitted to half of the rows, and the amnesic test on the other half.
+
+    No group is in both halves; a row that mixes them is in neither.
+
+    Raises:
+        ValueError: another model, several layers, dependency trees, or as for `fit_eraser` and `amnesic`.
+    """
+    from probes.amnesic import amnesic
+    from probes.eraser import fit_eraser
+
+    check_model(run, model)
+    sites = {probe.site for probe in chosen(run, target, layers).values()}
+    if len(sites) != 1:
+        raise ValueError(f"layers is {layers!r}, which is {len(sites)} sites; one is erased at a time")
+    (site,) = sites
+    found = labelled.target(target)
+    if isinstance(found, Heads):
+        raise ValueError("dependency trees are not erased; erase classes or values")
+    grouped = regrouped(labelled, run.config.groups)
+    labels = found.labels if isinstance(found, Classes) else None
+    half = splits.folds(labelled.n, 2, labels=labels, groups=grouped.groups, seed=run.config.seed)[0]
+    store = harvested(model, labelled, [site], run.config.with_(activations=None), progress)
+    x = store.take(site, half.train)
+    eraser = fit_eraser(method, x, found.take(half.train), site=site)
+    test = amnesic(
+        model, grouped.subset(half.test), eraser, target=target, positions=run.config.positions, draws=draws,
+        equal_effect=equal_effect, skip=skip, seed=run.config.seed, batch_size=run.config.batch_size,
+        progress=progress,
+    )  # fmt: skip
+    return eraser, test
+
+
+def steered(
+    run: Run,
+    target: str,
+    model: Transformer,
+    labelled: Labelled,
+    doses: Sequence[float],
+    *,
+    layers: str = "best",
+    name: str | None = None,
+    words: tuple[str, str] | None = None,
+    start: str | int = "all",
+    examples: int = 64,
+    progress: Progress = silent,
+) -> Dose:
+    """The dose–response curve of steering some of the run's texts along its probe's direction.
+
+    Args:
+        name: the class or value to steer towards; None: the second of two classes, or the only value.
+        words: measure log p(first) − log p(second) of these next words; None: the score of the deepest probe of the
+            run, at the last token.
+        examples: texts, evenly from all.
+
+    Raises:
+        ValueError: another model, several layers, no probe below the steered one, or as for `steer`.
+    """
+    from probes.measures import LogitDifference
+    from probes.steer import steer
+
+    check_model(run, model)
+    at = list(chosen(run, target, layers).values())
+    if len(at) != 1:
+        raise ValueError(f"layers is {layers!r}, which is {len(at)} probes; one is steered along at a time")
+    probe = at[0]
+    if name is None and probe.reads == "classes":
+        name = probe.names[-1] if len(probe.names) == 2 else None
+    if words is None:
+        measure: Any = list(chosen(run, target, "all").values())[-1]
+        if measure.site == probe.site:
+            raise ValueError(
+                f"the run has no probe below {probe.site}; name --words to measure, or steer a layer above"
+            )
+    else:
+        measure = LogitDifference.of(model, *words)
+    rows = np.unique(np.linspace(0, len(labelled.texts) - 1, min(examples, len(labelled.texts))).astype(int))
+    return steer(
+        model, [labelled.texts[i] for i in rows], probe, probe.site, doses, measure, name=name, start=start,
+        batch_size=run.config.batch_size, seed=run.config.seed, progress=progress,
+    )  # fmt: skip

@@ -172,9 +172,9 @@ class Trial:
 def _densely(target: Classes | Values | Heads) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels and names, without the classes that no row has."""
     if isinstance(target, Values):
-        return target.values, target.names
+        return target.values.copy(), target.names
     if isinstance(target, Heads):
-        return target.heads, ()
+        return target.heads.copy(), ()
     present, y = np.unique(target.labels, return_inverse=True)
     return y, tuple(target.names[i] for i in present)
 

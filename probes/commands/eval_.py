@@ -20,9 +20,7 @@ def command(
         typer.Option("--of", help="The target of the new data.", show_default="the same, or the main one"),
     ] = None,
     layers: Annotated[str, typer.Option(help="best, all, or numbers and ranges.")] = "best",
-    model: Annotated[
-        str | None, typer.Option(help="The run's model, if it has moved.", show_default="as the run says")
-    ] = None,
+    model: cli.RunModel = None,
     positions: cli.Positions = None,
     device: cli.Device = None,
     dtype: cli.Dtype = None,

@@ -60,6 +60,10 @@ def command(
     floors: Annotated[
         str | None, typer.Option(help="By name, with commas; none.", show_default="all that can be had")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="By name, with commas; the first chooses layer and penalty.", show_default="all"),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of folds, controls, permutations, bootstrap.", show_default="0")
     ] = None,
@@ -88,8 +92,8 @@ def command(
         "options": cli.options_of(option), "targets": cli.names_of(targets), "C": cli.values_of(C, "C"),
         "alpha": cli.values_of(alpha, "alpha"), "cv": cv,
         "groups": cli.names_of(group_by) if group_by is not None else groups, "controls": controls,
-        "permutations": permutations, "mdl": mdl, "floors": cli.names_of(floors), "seed": seed,
-        "bootstrap": bootstrap, "activations": activations, "batch_size": batch_size, "device": device,
+        "permutations": permutations, "mdl": mdl, "floors": cli.names_of(floors), "metrics": cli.names_of(metrics),
+        "seed": seed, "bootstrap": bootstrap, "activations": activations, "batch_size": batch_size, "device": device,
         "dtype": dtype,
     }, data)  # fmt: skip
     labelled, source = cli.read_data(settings.dataset, settings.dataset_options)

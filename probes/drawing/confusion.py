@@ -18,7 +18,7 @@ def draw(found: Predictions, title: str, note: str) -> str:
     np.add.at(counts, (found.y, told(found.decision)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [shortened(name, 18) for name in found.names]
-    cell = CELL if c <= 12 else 34.0
+    cell = 64.0 if c <= 4 else CELL if c <= 12 else 34.0
     left = 40 + LETTER * max(map(len, names)) + 60
     slanted = c > 3 and max(map(len, names)) > 6
     top = TOP + (LETTER * 0.6 * max(map(len, names)) if slanted else 0)

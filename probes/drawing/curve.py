@@ -15,8 +15,8 @@ from probes.drawing.svg import COLOURS, DASHES, Panel, n, sheet, spread, ticks, 
 if TYPE_CHECKING:
     import pandas as pd
 
-WIDTH, HEIGHT = 860.0, 440.0
-LEFT, TOP, BOTTOM, RIGHT = 64.0, 84.0, 56.0, 210.0
+WIDTH, HEIGHT = 860.0, 456.0
+LEFT, TOP, BOTTOM, RIGHT = 64.0, 100.0, 56.0, 210.0
 NAMES = {"control": "control task", "floor_random-init": "random weights", "floor_layer-0": "embeddings",
          "floor_surface": "character n-grams", "floor_behaviour": "the model's answer"}  # fmt: skip
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "macro_f1": "macro F1",
@@ -132,7 +132,7 @@ def _labels(panel: Panel, labels: list[tuple[float, str, int]]) -> list[str]:
     places = spread(told, 16, panel.top + 6, panel.top + panel.height)
     parts = []
     for (y, name, colour), at, place in zip(labels, told, places, strict=True):
-        value = f"{name} {y:.2f}".replace("-", "−") if name != "probe" else f"probe {y:.2f}"
+        value = f"{name} {f'{y:.2f}'.replace('-', '−')}"
         parts.append(f'<path class="leader" d="M{n(right + 3)} {n(at)}L{n(right + 34)} {n(place)}h4"/>')
         parts.append(words(right + 42, place + 4, value, f"f{colour}"))
     return parts
@@ -161,5 +161,5 @@ def _inside(panel: Panel, row: pd.Series) -> list[str]:
     return [
         f'<path class="whisker s0" d="M{n(x)} {n(a)}V{n(b)}M{n(x - 4)} {n(a)}h8M{n(x - 4)} {n(b)}h8"/>',
         f'<rect class="f0" x="{n(x - 3.5)}" y="{n(c - 3.5)}" width="7" height="7"><title>{about}</title></rect>',
-        words(LEFT, 60, f"■ {about}", "f0"),
+        words(16, 62, f"■ {about}", "f0"),
     ]

@@ -168,6 +168,36 @@ def test_shrinkage_keeps_the_guard() -> None:
     assert shrunk(new).norm() < 1.5 * new.norm()
 
 
+def test_a_background_is_moved_least() -> None:
+    """The labelled rows are guarded all the same; of all maps that guard them it moves the background least."""
+    x, y = rows()
+    g = torch.Generator().manual_seed(5)
+    text = torch.randn(3000, D, generator=g, dtype=torch.float64) @ torch.randn(
+        D, D, generator=g, dtype=torch.float64
+    )
+    plain, with_text = fit_eraser("leace", x, y), fit_eraser("leace", x, y, background=text)
+    assert correlations(with_text(x), concept(y), x).abs().max() < 1e-9
+    identity = torch.eye(D, dtype=torch.float64)
+    least = moved(text, with_text(text), identity)
+    gamma = (x - x.mean(0)).T @ (concept(y)[:, 1:] - concept(y)[:, 1:].mean(0))
+    free = identity - gamma @ torch.linalg.pinv(gamma)
+    best = identity - with_text.left @ with_text.right
+    others = [plain(text), fit_eraser("mean-projection", x, y)(text)]
+    for _ in range(10):
+        a = best + 0.3 * torch.randn(D, D, generator=g, dtype=torch.float64) @ free
+        others.append((text - text.mean(0)) @ a.T + text.mean(0))
+    assert all(moved(text, other, identity) > 0.99 * least for other in others)
+    assert moved(text, others[0], identity) > 1.5 * least
+    few = fit_eraser("leace", x, y, background=text[:4])
+    assert correlations(few(x), concept(y), x).abs().max() < 1e-6, "also where the background hardly varies"
+    for wrong, message in (
+        (text[:1], "the background has 1 rows"),
+        (text[:, :3], "the background is 3 wide and"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_eraser("leace", x, y, background=wrong)
+
+
 # ------------------------------------------------------------------ the other ways
 
 

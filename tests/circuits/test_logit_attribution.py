@@ -60,10 +60,8 @@ def test_heads_have_the_direct_effect_of_the_head_table(stack):
 @pytest.mark.parametrize("name", ["gated", "norms on outputs", "biases"])
 def test_neurons_and_the_bias_add_up_to_their_mlp(name):
     model = tiny(**STACKS[name])
-    for layer in range(2):
-        for bias in (model.block(layer).mlp.down.bias, getattr(model.block(layer).ln2_post, "bias", None)):
-            if bias is not None:
-                bias.data.zero_()
+    for parameter in [p for n, p in model.named_parameters() if n.endswith(("down.bias", "ln2_post.bias"))]:
+        parameter.data.zero_()
     pairs = pairs_of(model)
     found = logit_attribution(model, pairs)
     for layer in range(2):

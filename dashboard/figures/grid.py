@@ -17,7 +17,8 @@ class GridPayload(TypedDict):
     """What `components/grid` draws.
 
     `packed`: values [r, c] as float32, little endian, base64; NaN where there is nothing to show. `bound`: the
-    value of the strongest colour. `diverging`: whether values have a sign. `up`: whether row 0 is at the bottom.
+    value of the strongest colour. `diverging`: whether values have a sign; `flip` gives negative values the colour of
+    what opposes. `up`: whether row 0 is at the bottom.
     `texts`: short texts in the cells, row by row, or none. `about`: further lines of the cells' tooltips, or none.
     """
 
@@ -27,6 +28,7 @@ class GridPayload(TypedDict):
     packed: str
     bound: float
     diverging: bool
+    flip: bool
     up: bool
     unit: str
     texts: list[str]
@@ -43,6 +45,7 @@ def grid_payload(
     texts: Sequence[str] = (),
     about: Sequence[str] = (),
     diverging: bool = True,
+    flip: bool = False,
     up: bool = True,
     bound: float | None = None,
 ) -> GridPayload:
@@ -71,6 +74,7 @@ def grid_payload(
         "packed": base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode(),
         "bound": (largest if bound is None else bound) or 1.0,
         "diverging": diverging,
+        "flip": flip,
         "up": up,
         "unit": unit,
         "texts": list(texts),

@@ -25,7 +25,7 @@ def labels(at) -> list[str]:
 
 def test_every_page_has_a_place_in_the_menu():
     found = pages.found()
-    assert list(found)[:3] == ["start", "heads", "circuit"]
+    assert [name for name in found if name in ("start", "heads", "circuit")] == ["start", "heads", "circuit"]
     assert len({page.order for page in found.values()}) == len(found)
 
 

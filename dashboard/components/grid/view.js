@@ -30,6 +30,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   root.querySelector(".low").textContent = data.diverging ? signed(-data.bound, true) : "0";
   root.querySelector(".high").textContent = signed(data.bound, data.diverging);
   ramp.classList.toggle("diverging", data.diverging);
+  ramp.classList.toggle("flip", data.flip);
 
   const index = ([r, c]) => r * nc + c;
   const same = (a, b) => !!a && !!b && a[0] === b[0] && a[1] === b[1];
@@ -66,7 +67,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const pen = sized(picture, left + nc * width + (layout.slanted ? layout.longest * 0.5 + 6 : 4), nr * height + layout.bottom);
     const text = variable(frame, "--st-text-color"), paper = variable(frame, "--st-background-color");
     const line = width >= 6 ? 1 : 0;
-    const colour = (value) => variable(frame, !data.diverging ? "--heat" : value < 0 ? "--supports" : "--opposes");
+    const colour = (value) => variable(frame, !data.diverging ? "--heat" : value < 0 === !data.flip ? "--supports" : "--opposes");
     const negative = colour(-1), positive = colour(1);
     for (let r = 0; r < nr; r++) for (let c = 0; c < nc; c++) {
       const value = values[index([r, c])], [x, y] = box([r, c]);

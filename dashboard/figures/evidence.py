@@ -1,0 +1,173 @@
+"""Plotly figures of what speaks for a circuit: growing circuits, knock-outs, single nodes, estimates beside exact
+effects. They draw what `circuits.evidence` keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dashboard.figures.charts import BLUE, GREY, ORANGE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MARGIN = {"l": 60, "r": 15, "t": 10, "b": 45}
+MARKS = {"embed": ("diamond", "#a21caf"), "head": ("circle", BLUE), "mlp": ("square", ORANGE)}
+OTHER = ("triangle-up", GREY)
+
+
+def size_curve(curve: Mapping[str, Any], *, circuit: int | None = None) -> go.Figure:
+    """Faithfulness at growing sizes with its 95% interval, beside random edges; a line at the circuit's size."""
+    import plotly.graph_objects as go
+
+    sizes, ends = curve["n_edges"], curve["intervals"]
+    random = curve["random"]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[*sizes, *reversed(sizes)],
+        y=[*(high for _, high in ends), *reversed([low for low, _ in ends])],
+        fill="toself",
+        fillcolor="rgba(37,99,235,0.15)",
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    _line(figure, sizes, curve["faithfulness"], "strongest edges", BLUE, "circle", "solid")
+    _line(figure, random["n_edges"], random["faithfulness"], "random edges", GREY, "x", "dash")
+    figure.add_hline(y=1.0, line={"color": GREY, "width": 1, "dash": "dot"})
+    if circuit:
+        figure.add_vline(
+            x=circuit, line={"color": ORANGE, "width": 1.5, "dash": "dash"}, annotation_text="this circuit"
+        )
+    figure.update_xaxes(title="edges kept", type="log")
+    figure.update_yaxes(title="faithfulness", tickformat=".0%")
+    return _sized(figure, 330)
+
+
+def _line(
+    figure: go.Figure, x: Sequence[float], y: Sequence[float], name: str, colour: str, symbol: str, dash: str
+) -> None:
+    figure.add_scatter(
+        x=list(x),
+        y=list(y),
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "width": 2.5, "dash": dash},
+        marker={"symbol": symbol, "size": 7},
+        hovertemplate="%{x:,} edges<br>faithfulness %{y:.1%}<extra>" + name + "</extra>",
+    )
+
+
+def knock_outs(found: Mapping[str, Any], *, metric: str = "metric") -> go.Figure:
+    """The circuit against the model, both without the same nodes: a complete circuit lies on the diagonal."""
+    import plotly.graph_objects as go
+
+    sets = found["sets"]
+    figure = go.Figure()
+    values = [row[side] for row in sets for side in ("circuit", "model")]
+    _diagonal(figure, values)
+    labels = [_some(row["knocked_out"]) for row in sets]
+    figure.add_scatter(
+        x=[row["model"] for row in sets],
+        y=[row["circuit"] for row in sets],
+        mode="markers",
+        marker={
+            "color": BLUE,
+            "size": 9,
+            "symbol": ["circle" if row["knocked_out"] else "star" for row in sets],
+        },
+        text=labels,
+        hovertemplate="without %{text}<br>model %{x:.3f}<br>circuit %{y:.3f}<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_xaxes(title=f"{metric}, model without the nodes")
+    figure.update_yaxes(title=f"{metric}, circuit without them")
+    return _sized(figure, 330)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    if not names:
+        return "nothing (star)"
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def node_worth(found: Mapping[str, Any], *, top: int = 25) -> go.Figure:
+    """What the circuit loses with each of its nodes, the largest losses first, with 95% intervals."""
+    import plotly.graph_objects as go
+
+    rows = sorted(found["nodes"], key=lambda row: -row["drop"])[:top]
+    figure = go.Figure(
+        go.Bar(
+            x=[row["node"] for row in rows],
+            y=[row["drop"] for row in rows],
+            marker={"color": BLUE},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [max(0.0, row["interval"][1] - row["drop"]) for row in rows],
+                "arrayminus": [max(0.0, row["drop"] - row["interval"][0]) for row in rows],
+                "color": GREY,
+            },
+            hovertemplate="%{x}<br>loses %{y:.1%}<extra></extra>",
+        )
+    )
+    figure.add_hline(y=0.01, line={"color": ORANGE, "width": 1, "dash": "dot"})
+    figure.update_yaxes(title="share lost without it", tickformat=".0%")
+    figure.update_xaxes(tickangle=-60)
+    return _sized(figure, 330)
+
+
+def agreement_scatter(
+    points: Sequence[Mapping[str, Any]], *, unit: str = "effect", selected: str | None = None
+) -> go.Figure:
+    """Each node's estimate against its exact effect, by kind: colour and mark; on the dotted line they agree.
+
+    `points`: name, kind, estimate and exact of each node. The first trace is the line, then comes one per kind in
+    the order of `kinds_of`, and last a ring around the `selected` node.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    _diagonal(figure, [point[side] for point in points for side in ("estimate", "exact")])
+    for kind in kinds_of(points):
+        rows = [point for point in points if point["kind"] == kind]
+        symbol, colour = MARKS.get(kind, OTHER)
+        figure.add_scatter(
+            x=[row["exact"] for row in rows],
+            y=[row["estimate"] for row in rows],
+            mode="markers",
+            name=kind,
+            text=[row["name"] for row in rows],
+            marker={"symbol": symbol, "color": colour, "size": 8, "opacity": 0.75},
+            hovertemplate="%{text}<br>exact %{x:+.4f}<br>estimate %{y:+.4f}<extra></extra>",
+        )
+    for point in points:
+        if point["name"] == selected:
+            figure.add_scatter(
+                x=[point["exact"]], y=[point["estimate"]], mode="markers+text", text=[selected],
+                textposition="bottom right", showlegend=False, hoverinfo="skip",
+                marker={"symbol": "circle-open", "size": 16, "color": "#a21caf", "line": {"width": 3}},
+            )  # fmt: skip
+    figure.update_xaxes(title=f"exact {unit}", zeroline=True)
+    figure.update_yaxes(title=f"estimated {unit}", zeroline=True)
+    return _sized(figure, 460)
+
+
+def kinds_of(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The kinds of nodes, each once."""
+    return list(dict.fromkeys(point["kind"] for point in points))
+
+
+def _diagonal(figure: go.Figure, values: Sequence[float]) -> None:
+    """The line on which both numbers are equal; the figure's first trace."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    figure.add_scatter(
+        x=[low, high], y=[low, high], mode="lines", line={"color": GREY, "width": 1, "dash": "dot"},
+        hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+
+
+def _sized(figure: go.Figure, height: int) -> go.Figure:
+    figure.update_layout(height=height, margin=MARGIN, legend={"orientation": "h", "y": 1.12})
+    return figure

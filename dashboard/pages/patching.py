@@ -1,0 +1,432 @@
+"""One activation at a time gets its value from the other prompt; what that does to the metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from circuits.graph import Graph
+from circuits.node_effects import effect_methods
+from circuits.pairs import Pairs
+from circuits.places import place, split_port
+from dashboard import discovery, options, page, patching, runs, sidebar, state, work
+from dashboard.components.grid import grid
+from dashboard.figures import evidence
+from dashboard.figures.grid import grid_payload
+from dashboard.page import Page
+from dashboard.patching import ESTIMATE, HEADS, PATHS, Cells
+from dashboard.plain import plain
+from dashboard.state import View
+from dashboard.subject import Subject
+from lens.nearest import unknown
+
+PAGE = Page(title="Patching", icon=":material/swap_horiz:", order=4)
+
+LISTED = 12
+SOME = 8
+INTO_CLEAN, INTO_CORRUPT = "counterfactual into clean", "clean into counterfactual"
+
+
+def show() -> None:
+    st.title("Patching")
+    st.caption(
+        "One activation at a time gets the value it has on the other prompt: what the metric then loses or gains, "
+        "that activation was responsible for."
+    )
+    view, subject = sidebar.show(state.current("patching"))
+    if subject is None:
+        return
+    if subject.pairs is None or subject.batch is None:
+        st.info(
+            plain(
+                f"Patching compares two prompts: {subject.why}. Fill in the sidebar's boxes, or choose a task there."
+            ),
+            icon=":material/info:",
+        )
+        page.next_step("heads", f"Look at the heads of {subject.name} on this prompt", view)
+        return
+    view = check(view, subject)
+    kind, pairs, denoise, receiver = controls(view, subject)
+    if kind == ESTIMATE:
+        estimate(view, subject, pairs)
+    else:
+        cells = measured(subject, pairs, kind, denoise, receiver)
+        if cells is not None:
+            picture(view, subject, pairs, kind, cells, receiver)
+    sent = send(view, subject, pairs, denoise)
+    if sent:
+        page.next_step(
+            "circuit", "Open the circuit of what was sent", view, run=sent, model=subject.name, **sidebar.AFRESH,
+            task=None, other=None, group=None, edges=None,
+        )  # fmt: skip
+    else:
+        label = f"See {view.node} among all heads" if view.node else "Look at all heads"
+        page.next_step("heads", label, view)
+
+
+# ---- what is patched
+
+
+def check(view: View, subject: Subject) -> View:
+    """The view without what this model or these pairs do not have."""
+    assert subject.batch is not None
+    graph = Graph.of(subject.model.cfg)
+    if view.site is not None and view.site not in patching.kinds(subject.model):
+        why = unknown("kind of patch", view.site, patching.kinds(subject.model))
+        view = state.refuse(view, "site", why)
+    if view.over is not None and view.over > len(subject.batch):
+        view = state.refuse(view, "over", f"there are {len(subject.batch)} pairs")
+    if view.receiver is not None and view.receiver not in graph.receivers:
+        why = unknown("input of a node", view.receiver, graph.receivers)
+        view = state.refuse(view, "receiver", why)
+    if view.node is not None and view.node not in nodes_of(graph):
+        why = unknown("node", view.node, nodes_of(graph), of=subject.name)
+        view = state.refuse(view, "node", why)
+    if view.layer is not None and view.layer >= graph.n_layers:
+        view = state.refuse(view, "layer", f"{subject.name} has {graph.n_layers} layers, counted from 0")
+    return view
+
+
+def nodes_of(graph: Graph) -> list[str]:
+    """Every name that a selected node can have."""
+    return list(dict.fromkeys([*graph.senders, *(split_port(r)[0] for r in graph.receivers)]))
+
+
+def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
+    """What is patched, on which pairs, in which direction, and where paths end."""
+    assert subject.pairs is not None
+    assert subject.batch is not None
+    known = patching.kinds(subject.model)
+    kind = view.site or HEADS
+    st.segmented_control(
+        "What is patched", list(known), format_func=known.__getitem__, required=True,
+        **state.bound("site", kind, layer=None),
+    )  # fmt: skip
+    left, middle, right = st.columns([4, 5, 4], vertical_alignment="bottom")
+    n = len(subject.batch)
+    over, denoise, receiver = view.over or 1, False, view.receiver or "logits"
+    if n > 1:
+        sizes = sorted({1, min(SOME, n), n, over})
+        with left:
+            st.segmented_control(
+                "On", sizes, required=True, **state.bound("over", over),
+                format_func=lambda k: "this pair" if k == 1 else f"all {n} pairs" if k == n else f"{k} pairs",
+                help="The mean over several pairs says more of the behaviour, and takes as many times as long",
+            )  # fmt: skip
+    if kind == PATHS:
+        names = receivers(Graph.of(subject.model.cfg), view.node, receiver)
+        with middle:
+            st.selectbox(
+                "Paths end at", names, **state.bound("receiver", receiver),
+                help="Direct paths from every node to this input. Select a node to choose one of its inputs",
+            )  # fmt: skip
+    elif kind != ESTIMATE:
+        with middle:
+            chosen = st.segmented_control(
+                "Direction", [INTO_CLEAN, INTO_CORRUPT], default=INTO_CLEAN, key="direction", required=True,
+                help="Into the clean run: what is broken. Into the counterfactual run: what is restored",
+            )  # fmt: skip
+        denoise = chosen == INTO_CORRUPT
+    else:
+        with right:
+            st.empty()
+    return kind, subject.pairs if over == 1 else subject.batch[:over], denoise, receiver
+
+
+def receivers(graph: Graph, node: str | None, chosen: str) -> list[str]:
+    """The logits, the inputs of the selected node, and what is chosen."""
+    found = ["logits"]
+    if node is not None:
+        at = place(node)
+        mine = {node}
+        if at.kind == "head" and at.head is not None:
+            mine.add(f"a{at.layer}.kv{at.head * graph.n_kv_heads // graph.n_heads}")
+        found += [r for r in graph.receivers if split_port(r)[0] in mine]
+    return list(dict.fromkeys([*found, chosen]))
+
+
+def measured(subject: Subject, pairs: Pairs, kind: str, denoise: bool, receiver: str) -> Cells | None:
+    """The effects, computed once per pairs, kind and direction."""
+    receiver = receiver if kind == PATHS else ""
+    what = patching.kinds(subject.model)[kind] + (f" to {receiver}" if receiver else "")
+    return work.result(
+        patch_key(subject, pairs, kind, denoise, receiver),
+        f"{what}, {len(pairs)} pair{'s' * (len(pairs) != 1)}",
+        lambda progress: patching.measure(
+            subject.model, pairs, kind, subject.metric, receiver=receiver or "logits", denoise=denoise,
+            progress=progress,
+        ),
+        lane=subject.name,
+    )  # fmt: skip
+
+
+def patch_key(
+    subject: Subject, pairs: Pairs, kind: str, denoise: bool, receiver: str = ""
+) -> tuple[Hashable, ...]:
+    """What effects are remembered by."""
+    about = (subject.model.revision, subject.name, pairs.digest, subject.metric)
+    return ("patch", *about, kind, denoise, receiver)
+
+
+# ---- what came out
+
+
+def picture(view: View, subject: Subject, pairs: Pairs, kind: str, cells: Cells, receiver: str) -> None:
+    """The grid, and beside it the selected cell and the strongest ones."""
+    graph, metric = Graph.of(subject.model.cfg), subject.metric.replace("_", " ")
+    by_position = kind in patching.BY_POSITION
+    rows = [f"L{layer}" for layer in range(graph.n_layers)]
+    if by_position:
+        columns = patching.places_of(subject.model, pairs)
+    else:
+        columns = [f"h{h}" for h in range(graph.n_heads)] + (["MLP"] if graph.mlp else [])
+    at = selected(view, kind, cells)
+
+    def pick(row: int, column: int) -> None:
+        node = cells.nodes[row * len(columns) + column]
+        if by_position:
+            state.put(layer=row, query=column, node=node or view.node)
+        else:
+            state.put(node=node)
+
+    verb = "change" if not cells.denoise else "gain"
+    ends = "" if kind != PATHS else f" by direct paths to {receiver}"
+    title = f"{verb.capitalize()} of the {metric}{ends}"
+    left, right = st.columns([9, 5], gap="medium")
+    with left:
+        clean, corrupt = cells.clean.mean(), cells.corrupt.mean()
+        st.caption(
+            plain(
+                f"{metric.capitalize()}: {clean:.2f} clean, {corrupt:.2f} counterfactual. Blue supports the behaviour, "
+                "orange works against it."
+            )
+        )
+        grid(
+            grid_payload(
+                cells.effect, rows, columns, title=title, unit=f"{verb} of {metric}", flip=cells.denoise,
+                about=cells.nodes if any(cells.nodes) and by_position else (),
+            ),
+            key=f"grid_{kind}",
+            selected=at,
+            largest=(60, 30),
+            on_pick=pick,
+        )  # fmt: skip
+    with right:
+        labels = [
+            cells.nodes[r * len(columns) + c] if not by_position else f"{rows[r]} · {columns[c]}"
+            for r in range(len(rows))
+            for c in range(len(columns))
+        ]
+        if at is not None:
+            one_cell(labels[at[0] * len(columns) + at[1]], cells, at, metric)
+        strongest(labels, cells, kind, pick)
+
+
+def selected(view: View, kind: str, cells: Cells) -> tuple[int, int] | None:
+    """The cell of the address, if this picture has it."""
+    rows, columns = cells.each.shape[:2]
+    if kind in patching.BY_POSITION:
+        there = view.layer is not None and view.query is not None and view.query < columns
+        return (view.layer or 0, view.query or 0) if there and (view.layer or 0) < rows else None
+    return divmod(cells.nodes.index(view.node), columns) if view.node in cells.nodes else None
+
+
+def one_cell(label: str, cells: Cells, at: tuple[int, int], metric: str) -> None:
+    """One patch in numbers."""
+    each = cells.each[at]
+    effect = float(each.mean())
+    st.subheader(plain(label))
+    if math.isnan(effect):
+        st.caption("No direct path leads from here to there.")
+        return
+    share = effect / cells.whole if cells.whole else float("nan")
+    a, b = st.columns(2)
+    a.metric(f"Change of {metric}", f"{effect:+.3f}")
+    b.metric(
+        "Share of the behaviour", f"{share:+.0%}", help="1 where this patch alone does what all would do"
+    )
+    interval = cells.interval(*at)
+    if interval is not None:
+        same = int((each * effect > 0).sum())
+        st.caption(
+            f"95% interval {interval[0]:+.3f} to {interval[1]:+.3f} over resampled pairs; the same sign on {same} of "
+            f"{len(each)} pairs."
+        )
+
+
+def strongest(labels: list[str], cells: Cells, kind: str, pick: Any) -> None:
+    """The strongest cells; a click on a row selects one."""
+    found, columns = cells.strongest(LISTED), cells.each.shape[1]
+    if not found:
+        st.caption("No patch changes anything here.")
+        return
+    st.caption(f"The {len(found)} strongest; a click selects")
+    effect = cells.effect
+    values = [
+        (labels[r * columns + c], float(effect[r, c]), 100 * float(effect[r, c]) / (cells.whole or 1.0))
+        for r, c in found
+    ]
+    key = f"strongest_{kind}"
+
+    def choose() -> None:
+        picked = st.session_state[key]["selection"]["cells"]
+        if picked:
+            pick(*found[picked[0][0]])
+
+    st.dataframe(
+        pd.DataFrame(values, columns=["patch", "effect", "share"]),
+        key=key,
+        hide_index=True,
+        row_height=28,
+        on_select=choose,
+        selection_mode="single-cell",
+        column_config={
+            "effect": st.column_config.NumberColumn("effect", format="%+.3f"),
+            "share": st.column_config.NumberColumn("share", format="%.0f%%", help="Of the whole change"),
+        },
+    )
+    if cells.beside:
+        others = ", ".join(f"{name} {values.mean():+.3f}" for name, values in cells.beside.items())
+        st.caption(plain(f"Beside the grid: {others}"))
+
+
+# ---- estimates
+
+
+def estimate(view: View, subject: Subject, pairs: Pairs) -> None:
+    """Every node's estimate beside its exact effect."""
+    known = [name for name in effect_methods() if name != "exact"]
+    left, right = st.columns([9, 5], gap="medium")
+    with right:
+        method = st.selectbox(
+            "Estimate by", known, index=known.index(discovery.METHOD), key="estimate_by",
+            help="How all effects are estimated at once by gradients",
+        )  # fmt: skip
+    found = work.result(
+        ("agreement", subject.model.revision, subject.name, pairs.digest, subject.metric, method),
+        f"{method} beside exact patches, {len(pairs)} pair{'s' * (len(pairs) != 1)}",
+        lambda progress: patching.compared(subject.model, pairs, method, subject.metric, progress).to_dict(),
+        lane=subject.name,
+    )
+    if found is None:
+        return
+    with left:
+        agreement(found, "scatter", view)
+    with right:
+        agreement_table(found)
+
+
+def agreement(found: dict[str, Any], key: str, view: View) -> None:
+    """The scatter; a click on a point selects its node."""
+    points = found["points"]
+    groups = evidence.kinds_of(points)
+
+    def pick() -> None:
+        chosen = st.session_state[key]["selection"]["points"]
+        if chosen and chosen[0]["curve_number"] > 0:
+            kind = groups[chosen[0]["curve_number"] - 1]
+            rows = [point for point in points if point["kind"] == kind]
+            state.put(node=rows[chosen[0]["point_index"]]["name"])
+
+    st.plotly_chart(
+        evidence.agreement_scatter(
+            points, unit=f"change of {found['metric'].replace('_', ' ')}", selected=view.node
+        ),
+        key=key, on_select=pick, selection_mode="points", config={"displayModeBar": False},
+    )  # fmt: skip
+    chosen = next((point for point in points if point["name"] == view.node), None)
+    if chosen is not None:
+        st.caption(
+            plain(f"{chosen['name']}: estimate {chosen['estimate']:+.4f}, exact {chosen['exact']:+.4f}.")
+        )
+
+
+def agreement_table(found: dict[str, Any]) -> None:
+    """How well the estimate agrees, by kind of node."""
+    figures = ("pearson", "spearman", "sign", "top")
+    rows = [
+        (kind, match["n"], *(match[name] for name in figures))
+        for kind, match in found["kinds"].items()
+        if match["n"] > 1
+    ]
+    names = ["Pearson", "Spearman", "same sign", "top 10%"]
+    about = {"same sign": "Share of the same sign", "top 10%": "Overlap of the strongest tenth"}
+    st.dataframe(
+        pd.DataFrame(rows, columns=["nodes", "n", *names]),
+        hide_index=True,
+        row_height=28,
+        column_config={
+            "n": st.column_config.NumberColumn("n", width=40),
+            **{
+                name: st.column_config.NumberColumn(name, format="%.2f", width=60, help=about.get(name))
+                for name in names
+            },
+        },
+    )
+    ends = found["kinds"]["all"]["intervals"].get("pearson")
+    if ends and None not in ends and found["n_examples"] and found["n_examples"] > 1:
+        st.caption(f"Pearson's correlation of all: 95% {ends[0]:.3f} to {ends[1]:.3f} over resampled pairs.")
+    st.caption("Exact: each node is given its counterfactual value by itself, at all positions.")
+
+
+# ---- a circuit of the strongest
+
+
+def send(view: View, subject: Subject, pairs: Pairs, denoise: bool) -> str | None:
+    """Make a circuit of the strongest heads or edges; gives the run that was made last, if it is there."""
+    st.subheader("Send the strongest to a circuit", divider=False)
+    a, b, c = st.columns([5, 2, 3], vertical_alignment="bottom")
+    how = a.segmented_control(
+        "Made of", ["heads", "edges"], default="heads", key="send_what", required=True,
+        format_func={
+            "heads": "strongest heads",
+            "edges": "strongest edges",
+        }.__getitem__,
+        help="Heads: all edges between them, the embedding, all MLPs and the logits. Edges: twice as many are "
+        "estimated by EAP-IG and then measured exactly. Both are scored and evaluated on all pairs",
+    )  # fmt: skip
+    graph = Graph.of(subject.model.cfg)
+    most = graph.n_layers * graph.n_heads if how == "heads" else min(graph.n_edges, 2000)
+    usual = min((most + 1) // 2, 10) if how == "heads" else max(10, min(200, graph.n_edges // 10))
+    k = b.number_input("How many", 1, most, usual, key=f"send_{how}_{most}")
+    if c.button("Send to a circuit", type="primary", icon=":material/hub:", width="stretch", key="send"):
+        try:
+            queue(subject, pairs, how or "heads", int(k), denoise)
+        except ValueError as error:
+            st.error(plain(str(error)))
+    job = work.runner().get(st.session_state.get("sent", 0))
+    if job is None:
+        return None
+    if job.active:
+        work.watch(job.id)
+    elif job.state == "done":
+        if job.result.run in runs.folders():
+            st.success(plain(f"{job.label}: saved as {job.result.run}."))
+            return job.result.run
+    else:
+        work.ended(job, again=False)
+    return None
+
+
+def queue(subject: Subject, pairs: Pairs, how: str, k: int, denoise: bool) -> None:
+    """Start the work; its number is remembered for this session.
+
+    Raises:
+        ValueError: what `discovery` raises.
+    """
+    root = options.given().runs
+    if how == "edges":
+        job = discovery.send_edges(work.runner(), subject, k, root)
+    else:
+        known = work.runner().find(patch_key(subject, pairs, HEADS, denoise))
+        cells = known.result if known is not None and known.state == "done" else None
+        job = discovery.send_heads(work.runner(), subject, pairs, k, root, cells)
+    st.session_state["sent"] = job.id
+
+
+if __name__ == "__main__":
+    show()

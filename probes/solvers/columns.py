@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from probes.solvers.products import across, down
+
 
 @dataclass
 class Columns:
@@ -64,7 +66,7 @@ class Columns:
         residual = self.probability(z)
         residual -= self.y
         residual *= self.s
-        return (residual.flatten(0, 1) @ a).view_as(w).addcmul_(self.penalty, w)
+        return down(a, residual.flatten(0, 1)).view_as(w).addcmul_(self.penalty, w)
 
     def objective(self, w: Tensor, z: Tensor) -> Tensor:
         """f of each problem, float64 [p]."""
@@ -111,4 +113,4 @@ class Columns:
 
 def scores(a: Tensor, w: Tensor) -> Tensor:
     """z = w aᵀ, [p, k, n]."""
-    return (w.flatten(0, 1) @ a.T).view(*w.shape[:2], len(a))
+    return across(a, w.flatten(0, 1)).view(*w.shape[:2], len(a))

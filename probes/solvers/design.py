@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probes.solvers.products import gram
+
 CONSTANT = 1e-12  # a standard deviation below this share of the mean is rounding
 RANK = 1e-13  # eigenvalues below this share of the largest are rounding
 PAD = 16
@@ -59,8 +61,8 @@ class Design:
         values, vectors = torch.linalg.eigh(used @ used.T)
         kept = values > RANK * values[-1].clamp(min=1e-300)
         singular = values[kept].sqrt()
-        self.basis, self._singular = used.T @ (vectors[:, kept] / singular), singular
-        self._reduced = a @ self.basis
+        basis = used.T @ (vectors[:, kept] / singular)
+        self.basis, self._singular, self._reduced = basis, singular, a @ basis
 
     def _standardised(self, rows: slice) -> Tensor:
         return (self.x[rows].double() - self.mean) * self.inverse_scale
@@ -151,14 +153,6 @@ class Design:
             w = w @ self.basis.T
         coef = w * self.inverse_scale
         return coef.cpu().numpy(), (intercept - coef @ self.mean).cpu().numpy()
-
-
-def gram(a: Tensor) -> Tensor:
-    """aᵀ a. On the CPU by NumPy, which computes only half of a symmetric product."""
-    if a.device.type == "cpu":
-        values = a.numpy()
-        return torch.from_numpy(values.T @ values)
-    return a.T @ a
 
 
 def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:

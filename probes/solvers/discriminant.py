@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from probes.solvers.design import Design, gram
+from probes.solvers.design import Design
+from probes.solvers.products import gram
 
 COLUMNS = 512  # classes of all problems that are summed in one product
 FLOOR = 1e-13  # of the largest eigenvalue: directions without variance below

@@ -21,7 +21,7 @@ from probes.solvers.columns import Columns, scores
 from probes.solvers.metric import Metric
 
 MEMORY = 8
-PACE = 6  # steps after which the pace of a problem is judged
+PACE = 4  # steps after which the pace of a problem is judged
 STUCK = 8  # steps without a smaller excess after which a problem stops
 
 

@@ -26,10 +26,10 @@ from probes.solvers.lbfgs import State, minimise
 from probes.solvers.metric import OwnMetric, SharedMetric
 from probes.solvers.newton import newton
 
-SURE = 0.25  # the shared estimate of the excess is aimed this much lower
+SURE, OWN = 0.25, 0.2  # the estimates of the excess are aimed this much lower
 COLLAPSED = 0.5  # of the mean weight of the rows: below, the shared estimate is not trusted
-STEPS, PATIENCE = 40, 25
-ROUNDS, RENEW = 15, 5
+STEPS, PATIENCE = 40, 3
+ROUNDS, RENEW = 15, 6
 FLOAT32 = 1e-7  # nats per row: what is asked below this is finished in float64
 ELEMENTS = 2**25  # of the largest arrays of one chunk of problems
 
@@ -156,9 +156,9 @@ def _own(
     for _ in range(ROUNDS):
         part, own = columns[chosen], State(state.w[chosen], state.excess[chosen], state.steps[chosen])
         metric = OwnMetric.of(design, part, scores(design.features, own.w), group)
-        minimise(design.features, part, own, metric, target[chosen], steps=RENEW)
+        minimise(design.features, part, own, metric, OWN * target[chosen], steps=RENEW)
         state.w[chosen], state.excess[chosen], state.steps[chosen] = own.w, own.excess, own.steps
-        keep = (own.excess > target[chosen]) & (own.steps < steps)
+        keep = (own.excess > OWN * target[chosen]) & (own.steps < steps)
         chosen, group = chosen[keep], group[keep]
         if not len(chosen):
             return

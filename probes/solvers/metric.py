@@ -14,18 +14,20 @@ Letters: p problems, k outputs, n rows, w width of the design, r features, g gro
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from probes.solvers.columns import Columns
-from probes.solvers.design import Design, gram
+from probes.solvers.design import Design
+from probes.solvers.products import gram
 
-KEPT = 0.97  # share of the weight that the rows of an own metric hold
+KEPT = 0.985  # share of the weight that the rows of an own metric hold
 JITTER = 3e-7  # of the largest diagonal element: what float32 products are sure of
 
 
+@runtime_checkable
 class Metric(Protocol):
     def __call__(self, g: Tensor) -> Tensor:
         """Gradients [p, k, w] to steps."""
@@ -67,47 +69,55 @@ class SharedMetric:
 class OwnMetric:
     """The inverse of the Hessian of each group of problems, at where it stands."""
 
-    def __init__(self, inverses: list[Tensor], group: Tensor) -> None:
-        self.inverses, self.group = inverses, group  # g × [k, w, w], [p]
+    def __init__(self, factors: list[list[Tensor]], group: Tensor) -> None:
+        self.factors, self.group = factors, group  # g × k × [w, w], [p]
 
     @classmethod
     def of(cls, design: Design, columns: Columns, z: Tensor, group: Tensor) -> OwnMetric:
         """At scores z [p, k, n], for problems of which `group` [p] tells the group."""
         weights = columns.weights(z)
         found, member = group.unique(return_inverse=True)
-        inverses = []
+        factors = []
         for g in range(len(found)):
             own = member == g
-            mean = weights[own].mean(0)
             penalty = columns.penalty[own][0, 0]
-            inverses.append(torch.stack([_inverse(design, h, penalty) for h in mean]))
-        return cls(inverses, member)
+            factors.append([_factor(design, h, penalty) for h in weights[own].mean(0)])
+        return cls(factors, member)
 
     def __call__(self, g: Tensor) -> Tensor:
-        if len(self.inverses) == 1 and g.shape[1] == 1:
-            return (g[:, 0] @ self.inverses[0][0])[:, None]
+        if len(self.factors) == 1:
+            return torch.stack([_solve(factor, g[:, j]) for j, factor in enumerate(self.factors[0])], 1)
         out = torch.empty_like(g)
-        for i, inverse in enumerate(self.inverses):
+        for i, factors in enumerate(self.factors):
             own = self.group == i
-            out[own] = torch.einsum("pkw,kwv->pkv", g[own], inverse)
+            for j, factor in enumerate(factors):
+                out[own, j] = _solve(factor, g[own, j])
         return out
 
     def __getitem__(self, chosen: Tensor) -> OwnMetric:
-        return OwnMetric(self.inverses, self.group[chosen])
+        return OwnMetric(self.factors, self.group[chosen])
 
 
-def _inverse(design: Design, h: Tensor, penalty: Tensor) -> Tensor:
-    """(Σ_i h_i a_i a_iᵀ + λ)⁻¹ [w, w] from the rows that matter."""
-    ordered, row = h.sort(descending=True)
-    total = ordered.sum()
-    kept = int((ordered.cumsum(0) < KEPT * total).sum()) + 1
-    weight = ordered[:kept] * (total / ordered[:kept].sum().clamp(min=1e-30))
-    part = design.features if kept == design.n and bool((h == h[0]).all()) else design.features[row[:kept]]
-    hessian = gram(part * weight.sqrt()[:, None]).double()
+def _solve(factor: Tensor, g: Tensor) -> Tensor:
+    return torch.cholesky_solve(g.T, factor).T
+
+
+def _factor(design: Design, h: Tensor, penalty: Tensor) -> Tensor:
+    """Cholesky factor of Σ_i h_i a_i a_iᵀ + λ, [w, w], from the rows that matter."""
+    if bool((h == h[0]).all()):
+        hessian = gram(design.features).double() * h[0]
+    else:
+        ordered, row = h.sort(descending=True)
+        total = ordered.sum()
+        kept = int((ordered.cumsum(0) < KEPT * total).sum()) + 1
+        weight = ordered[:kept] * (total / ordered[:kept].sum().clamp(min=1e-30))
+        part = design.features[row[:kept]]
+        part *= weight.sqrt_()[:, None]
+        hessian = gram(part).double()
     diagonal = hessian.diagonal()
     diagonal += penalty + JITTER * diagonal.max() + 1e-12
     factor, failed = torch.linalg.cholesky_ex(hessian)
     while bool(failed):
         diagonal += 1e-6 * diagonal.max()
         factor, failed = torch.linalg.cholesky_ex(hessian)
-    return torch.cholesky_inverse(factor).to(h.dtype)
+    return factor.to(h.dtype)

@@ -94,10 +94,7 @@ def _cg(design: Design, columns: Columns, z: Tensor, g: Tensor) -> Tensor:
     for _ in range(CG_STEPS):
         zd = _scores(design, direction)
         curved = p * zd
-        if columns.k == 1:
-            curved = curved - p * curved
-        else:
-            curved = curved - p * curved.sum(1, keepdim=True)
+        curved = curved - p * (curved if columns.k == 1 else curved.sum(1, keepdim=True))
         bent = _times(design, curved * columns.s) + columns.penalty * direction
         alpha = product / (direction * bent).sum()
         d = d + alpha * direction

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from lens.progress import Progress, silent
-from probes.solvers.design import Design, eigen, gram
+from probes.solvers.design import Design, eigen
+from probes.solvers.products import gram
 
 SINGLE = 1e-9  # float32 leverages are exact enough where every λ is above this share of m × r
 

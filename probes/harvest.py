@@ -7,9 +7,9 @@
    again, a harvest checks what is there and makes what is missing or damaged; the result is, bit for bit, that of
    an undisturbed run on the same machine.
 
-Memory beyond the model and the data is bounded, whatever the number of rows: one shard in float32 and its largest site
-once more, the forward of one batch of at most 4,096 tokens (or one text), and some 100 bytes per row for where it is
-from. In memory (`out=None`) the result comes on top, its largest site twice.
+Memory beyond the model and the data is bounded, whatever the number of rows: one shard (`shard_size`, at least one text's
+rows), the forward of one batch of at most 4,096 tokens (or one text) and its vectors at one site, and some 100 bytes per
+row for where it is from. In memory (`out=None`) the result comes on top, its largest site twice.
 
 Letters: m texts, n rows, d width of a site.
 """
@@ -136,6 +136,7 @@ def _write(shards: Shards, folder: Path, choice: Choice, batch_size: int, progre
     """Make what the folder lacks of this harvest."""
     found = _begin(shards, folder, choice, batch_size)
     told = _teller(shards, progress)
+    room = None if found.finished else shards.room(found.bounds)
 
     def smaller(size: int) -> None:
         found.batch_size = size
@@ -145,7 +146,7 @@ def _write(shards: Shards, folder: Path, choice: Choice, batch_size: int, progre
         if any(entry["number"] == i for entry in found.shards):
             told(texts[1])
             continue
-        tensors = shards.make(texts, found.batch_size, told, smaller)
+        tensors = shards.make(texts, found.batch_size, told, smaller, room)
         file = f"shard-{i:05}.safetensors"
         size, sha256 = manifest.write_tensors(folder / file, tensors)
         found.shards.append(

@@ -11,9 +11,10 @@ Letters: m texts, n rows, k rows of a shard, d width of a site.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,18 +89,25 @@ class Shards:
         batch_size: int,
         told: Callable[[int], None],
         smaller: Callable[[int], None],
+        room: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """The shard of the texts [first, stop): site → [k, d], in `dtype` or, where that cannot hold it, as it was.
 
         Args:
             told: called with the number of texts done, those before the first included.
             smaller: called with the new batch size where memory ran out.
+            room: from `room`, where the result is put; it is written over by the next call. None: new tensors.
 
         Raises:
             ValueError: an activation that is not finite.
             MemoryError: not even one text fits.
         """
-        while (found := self._attempt(texts, batch_size, told)) is None:
+        k = self.rows(*texts)
+        if room is None:
+            found = {site: torch.empty(k, width, dtype=self.wide) for site, width in self.widths.items()}
+        else:
+            found = {site: x[:k] for site, x in room.items()}
+        while not self._attempt(found, texts, batch_size, told):
             batch_size = -(-batch_size // 2)
             release()
             smaller(batch_size)
@@ -107,14 +115,24 @@ class Shards:
         for site in self.sites:
             x = found.pop(site)
             narrow = x.to(self.dtype)
-            narrowed[site] = narrow if bool(narrow.isfinite().all()) else x
+            if not bool(narrow.isfinite().all()):
+                narrow = x
+            elif room is not None and narrow.dtype != x.dtype:
+                narrow = x.view(-1).view(narrow.dtype)[: narrow.numel()].view(narrow.shape).copy_(narrow)
+            narrowed[site] = narrow
         return narrowed
 
+    def room(self, bounds: Sequence[int]) -> dict[str, Tensor]:
+        """Site → space for the largest shard, so that no shard asks the system for memory anew."""
+        most = max(self.rows(*texts) for texts in pairwise(bounds))
+        return {site: torch.empty(most, width, dtype=self.wide) for site, width in self.widths.items()}
+
     def _attempt(
-        self, texts: tuple[int, int], batch_size: int, told: Callable[[int], None]
-    ) -> dict[str, Tensor] | None:
+        self, found: dict[str, Tensor], texts: tuple[int, int], batch_size: int, told: Callable[[int], None]
+    ) -> bool:
+        """Whether memory sufficed."""
         try:
-            return self._read(*texts, batch_size, told)
+            self._read(found, *texts, batch_size, told)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -122,11 +140,13 @@ class Shards:
                 raise MemoryError(
                     "reading activations: one text alone does not fit the memory there is"
                 ) from error
-        return None
+            return False
+        return True
 
-    def _read(self, first: int, stop: int, batch_size: int, told: Callable[[int], None]) -> dict[str, Tensor]:
-        start, k = self._edges[first], self.rows(first, stop)
-        found = {site: torch.empty(k, width, dtype=self.wide) for site, width in self.widths.items()}
+    def _read(
+        self, found: dict[str, Tensor], first: int, stop: int, batch_size: int, told: Callable[[int], None]
+    ) -> None:
+        start = self._edges[first]
         texts = np.arange(first, stop)
         texts = texts[self._edges[texts + 1] > self._edges[texts]]
         done = first
@@ -141,7 +161,6 @@ class Shards:
             read(self.model, ids, of, self.plan.tokens[rows], self.sites, keep)
             done += len(batch)
         told(stop)
-        return found
 
     def _keep(
         self, found: dict[str, Tensor], rows: np.ndarray, places: np.ndarray, site: str, x: Tensor

@@ -7,9 +7,9 @@
    again, a harvest checks what is there and makes what is missing or damaged; the result is, bit for bit, that of
    an undisturbed run on the same machine.
 
-Memory beyond the model and the data is bounded, whatever the number of rows: one shard (`shard_size`, at least one text's
-rows), the forward of one batch of at most 4,096 tokens (or one text) and its vectors at one site, and some 100 bytes per
-row for where it is from. In memory (`out=None`) the result comes on top, its largest site twice.
+Memory beyond the model and the data is bounded, whatever the number of rows: one shard (`shard_size`, at least one
+text's rows), the forward of one batch of at most 4,096 tokens (or one text) and its vectors at one site, and some 100
+bytes per row for where it is from. In memory (`out=None`) the result comes on top, its largest site twice.
 
 Letters: m texts, n rows, d width of a site.
 """

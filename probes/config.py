@@ -66,10 +66,8 @@ class Config:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        for name, (fits, what) in _FITS.items():
-            value = getattr(self, name)
-            if not fits(value):
-                raise ValueError(f"the setting {name} is {value!r}; it must be {what}")
+        for name in _FITS:
+            _check(name, getattr(self, name))
         if self.answers is not None:
             for name in self.answers:
                 if name not in ("template", "words"):
@@ -94,6 +92,8 @@ class Config:
         if "dataset" not in given:
             raise ValueError(f"{where}: no dataset is named")
         try:
+            for name, value in given.items():
+                _check(name, value)
             return cls(**given)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
@@ -140,6 +140,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} holds no settings: name: value, one a line")
     return found
+
+
+def _check(name: str, value: Any) -> None:
+    """Raise a ValueError unless a setting has a value of its sort."""
+    fits, what = _FITS[name]
+    if not fits(value):
+        raise ValueError(f"the setting {name} is {value!r}; it must be {what}")
 
 
 def _whole(least: int) -> tuple[Any, str]:

@@ -20,7 +20,7 @@ def command(
         bool,
         typer.Option("--equal-effect/--no-equal-effect", help="Find the random erasure of equal effect."),
     ] = True,
-    skip: Annotated[int, typer.Option(help="Leave this many positions at each text's beginning alone.")] = 0,
+    skip: Annotated[int, typer.Option(help="Leave this many positions at each text's beginning alone.")] = 1,
     model: cli.RunModel = None,
     device: cli.Device = None,
     dtype: cli.Dtype = None,

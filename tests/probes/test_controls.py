@@ -28,7 +28,10 @@ def test_types_must_recur() -> None:
     for types, message in (
         (None, "needs the word type of each row, and the data have none"),
         (list("aaaaaaaaaa"), "several word types; every row is 'a'"),
-        (list("abcdefghij"), "types that recur: of the judged rows 0% have a type that is also fitted, and 50%"),
+        (
+            list("abcdefghij"),
+            "types that recur: of the judged rows 0% have a type that is also fitted, and 50%",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             check_recurring(types, fold)

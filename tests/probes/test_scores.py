@@ -50,7 +50,10 @@ def test_auroc_is_the_mean_over_folds(c: int) -> None:
             per_class = (
                 [oracle.roc_auc_score(y[rows], score, sample_weight=w[rows])]
                 if c == 2
-                else [oracle.roc_auc_score(y[rows] == k, decision[rows, k], sample_weight=w[rows]) for k in range(c)]
+                else [
+                    oracle.roc_auc_score(y[rows] == k, decision[rows, k], sample_weight=w[rows])
+                    for k in range(c)
+                ]
             )
             each.append(np.mean(per_class))
         assert value == pytest.approx(np.mean(each))

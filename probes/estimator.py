@@ -15,11 +15,12 @@ Target = Literal["classes", "values", "pairs", "heads", "sequences"]
 
 
 class Estimator(Protocol):
-    """scikit-learn's contract: `fit` returns the estimator itself, parameters are those of `__init__`."""
+    """scikit-learn's contract: `fit` returns the estimator itself, parameters are those of `__init__`.
+
+    Structural probes have `transform`, all others `predict`.
+    """
 
     def fit(self, X: Any, y: Any) -> Any: ...
-
-    def predict(self, X: Any) -> Any: ...
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 

@@ -16,6 +16,9 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 
+REST = 1e-6  # a step that changes the loss by less, in nats per row, is rest
+
+
 def seeded(random_state: Any) -> torch.Generator:
     """A generator from what scikit-learn takes for a random state; always on the CPU, so that devices agree."""
     seed = 0 if random_state is None else check_random_state(random_state).randint(2**31 - 1)
@@ -32,7 +35,7 @@ def descend(loss: Callable[[], Tensor], parameters: Sequence[Tensor], max_iter: 
         max_iter=max_iter,
         max_eval=3 * max_iter,
         tolerance_grad=tol,
-        tolerance_change=1e-9,
+        tolerance_change=REST,
         history_size=10,
         line_search_fn="strong_wolfe",
     )

@@ -44,7 +44,7 @@ class AttentionPoolingProbe(ClassifierMixin, BaseEstimator):
         heads: Any = 1,
         alpha: Any = 1.0,
         max_iter: Any = 300,
-        tol: Any = 1e-5,
+        tol: Any = 1e-4,
         random_state: Any = 0,
         device: Any = "cpu",
     ) -> None:
@@ -70,7 +70,7 @@ class AttentionPoolingProbe(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         texts, there = _texts(X, mask)
         if X.ndim == 3:
-            del self.n_features_in_  # it is t, which may be another for other texts
+            delattr(self, "n_features_in_")  # it is t, which may be another for other texts
         self.classes_, index = np.unique(y, return_inverse=True)
         c, d = len(self.classes_), texts.shape[2]
         if c < 2:

@@ -71,7 +71,7 @@ def many(x: Tensor, problems: Sequence[Problem], options: dict[str, Any], progre
     design, questions, classes = questions_of(x, problems)
     fits = []
     for weights, found in zip(discriminants(design, questions, shrinkage), classes, strict=True):
-        fits.append(Fit(*design.unpack(weights), found))  # noqa: PERF401 - reads better
+        fits.append(Fit(*design.unpack(weights), found))
     return fits
 
 

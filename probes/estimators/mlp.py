@@ -40,7 +40,7 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
         hidden: Any = 64,
         alpha: Any = 1.0,
         max_iter: Any = 300,
-        tol: Any = 1e-5,
+        tol: Any = 1e-4,
         random_state: Any = 0,
         device: Any = "cpu",
     ) -> None:

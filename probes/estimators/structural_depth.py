@@ -19,7 +19,7 @@ from probes.estimators._structural import Structural
 class StructuralDepthProbe(Structural):
     """`transform` gives points whose squared lengths are depths; parameters as in `Structural`."""
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def depths(self, X: np.ndarray) -> np.ndarray:
         """Depths of words [n, d], [n]."""
         return (self.transform(X) ** 2).sum(-1)
 

@@ -19,7 +19,7 @@ from probes.trees import tree_distances
 class StructuralDistanceProbe(Structural):
     """`transform` gives points whose squared distances are tree distances; parameters as in `Structural`."""
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def distances(self, X: np.ndarray) -> np.ndarray:
         """Squared distances between all rows of one text [w, d], [w, w]."""
         points = self.transform(X)
         return ((points[:, None] - points[None]) ** 2).sum(-1)

@@ -151,12 +151,22 @@ def _own(
     steps: int,
 ) -> None:
     """Problems of one C, with preconditioners of their own."""
+    chosen = chosen[state.steps[chosen] < steps]
+    if not len(chosen):
+        return
     _warm(design, questions, columns, state, chosen)
     group = _groups([questions[int(i)] for i in chosen]).to(chosen.device)
     for _ in range(ROUNDS):
         part, own = columns[chosen], State(state.w[chosen], state.excess[chosen], state.steps[chosen])
         metric = OwnMetric.of(design, part, scores(design.features, own.w), group)
-        minimise(design.features, part, own, metric, OWN * target[chosen], steps=RENEW)
+        minimise(
+            design.features,
+            part,
+            own,
+            metric,
+            OWN * target[chosen],
+            steps=min(RENEW, steps - int(own.steps.max())),
+        )
         state.w[chosen], state.excess[chosen], state.steps[chosen] = own.w, own.excess, own.steps
         keep = (own.excess > OWN * target[chosen]) & (own.steps < steps)
         chosen, group = chosen[keep], group[keep]

@@ -186,7 +186,7 @@ def selected(view: View) -> None:
     if view.node is None:
         st.caption("No node is selected: click one in any picture.")
         return
-    left, right = st.columns([3, 1], vertical_alignment="center")
+    left, right = st.columns([3, 2], vertical_alignment="center")
     left.markdown(f"Selected **{plain(view.node)}**")
     right.button("Clear", key="clear_node", on_click=lambda: state.put(node=None), width="stretch")
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dashboard.figures.attention import without_sink
 from dashboard.figures.head_kinds import KINDS
 from dashboard.figures.montage import pool
 from lens.head_scores import head_scores
@@ -30,9 +31,13 @@ REPEATED = 32
 
 @dataclass(frozen=True)
 class Survey:
-    """All heads at a glance: `tiles` uint8 [l, h, t, t], `scores` float [l, h, 4] in the order of `KINDS`."""
+    """All heads at a glance: `tiles` uint8 [l, h, t, t], `scores` float [l, h, 5] in the order of `KINDS`.
+
+    `without_sink`: the tiles where attention to the first token is left out.
+    """
 
     tiles: NDArray[np.uint8]
+    without_sink: NDArray[np.uint8]
     scores: NDArray[np.float32]
 
 
@@ -40,6 +45,7 @@ def survey(model: Transformer, ids: Sequence[int], progress: Progress = silent) 
     """Squares and scores of all heads on one prompt, by one forward without logits."""
     layers = model.cfg.n_layers
     tiles: list[NDArray[np.uint8]] = []
+    hidden: list[NDArray[np.uint8]] = []
     scores: list[NDArray[np.float32]] = []
 
     tokens = torch.tensor([list(ids)])
@@ -47,12 +53,14 @@ def survey(model: Transformer, ids: Sequence[int], progress: Progress = silent) 
     def reduce(pattern: torch.Tensor, hook: object) -> None:
         found = head_scores(pattern.cpu(), tokens)
         scores.append(torch.stack([found[kind.score] for kind in KINDS], 1).numpy())
-        tiles.append(pool(pattern[0].float().cpu().numpy()))
+        weights = pattern[0].float().cpu().numpy()
+        tiles.append(pool(weights))
+        hidden.append(pool(without_sink(weights)))
         progress(len(tiles), layers, "layer")
 
     progress(0, layers, "layer")
     model.run_with_hooks(tokens, [("pattern", reduce)], stop_at_layer=layers)
-    return Survey(np.stack(tiles), np.stack(scores))
+    return Survey(np.stack(tiles), np.stack(hidden), np.stack(scores))
 
 
 def layer_patterns(model: Transformer, ids: Sequence[int], layer: int) -> NDArray[np.float32]:

@@ -22,6 +22,17 @@ class AttentionPayload(TypedDict):
     causal: bool
 
 
+def without_sink(pattern: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A pattern [..., q, k] without its first key, the rest of each row scaled to sum to one again.
+
+    Rows that look at nothing else stay empty.
+    """
+    left = np.array(pattern)
+    left[..., 0] = 0.0
+    total = left.sum(-1, keepdims=True)
+    return np.divide(left, total, out=np.zeros_like(left), where=total > 0)
+
+
 def attention_payload(
     pattern: NDArray[np.floating], tokens: Sequence[str], *, title: str, causal: bool = True
 ) -> AttentionPayload:

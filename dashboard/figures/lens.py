@@ -12,7 +12,8 @@ import numpy as np
 from dashboard.figures.grid import GridPayload, grid_payload
 from lens.logit_lens import LogitLens
 
-TOP, ANSWER, DIFFERENCE = "most likely token", "answer", "answer − wrong"
+BULK = 0.99
+TOP, ANSWER, DIFFERENCE = "top token", "answer", "answer − wrong"
 
 
 def shadings(lens: LogitLens, n_answers: int) -> list[str]:
@@ -52,6 +53,8 @@ def lens_grid(
         values, unit = right.exp().sum(-1), "probability of the answer"
     else:
         values, unit = lens.top_log_prob.exp(), "probability of the most likely token"
+    sizes = values[1:, start:].abs().float()
+    bound = float(sizes.quantile(BULK)) if shading == DIFFERENCE else 1.0  # what is read early can be far off
     about = [_about(lens, n_answers, l, p) for l in range(len(lens.top)) for p in range(start, len(tokens))]
     ids = lens.top[:, start:].flatten().tolist()
     return grid_payload(
@@ -59,7 +62,7 @@ def lens_grid(
         stream_names(len(lens.top)),
         [f"{i} {token}" for i, token in enumerate(tokens)][start:],
         title="Logit lens", unit=unit, texts=spell(ids), about=about,
-        diverging=shading == DIFFERENCE, flip=True, bound=None if shading == DIFFERENCE else 1.0,
+        diverging=shading == DIFFERENCE, flip=True, bound=bound,
     )  # fmt: skip
 
 

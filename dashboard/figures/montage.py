@@ -22,7 +22,10 @@ TILE = 48
 
 
 class GalleryPayload(TypedDict):
-    """What `components/gallery` draws. `about` has one line per head, layer by layer."""
+    """What `components/gallery` draws. `about` has one line per head, layer by layer.
+
+    Where it is `ranked`, `order` are the heads that are shown, by their number layer by layer, with a label each.
+    """
 
     title: str
     png: str
@@ -34,6 +37,9 @@ class GalleryPayload(TypedDict):
     largest: int
     pooled: str
     about: list[str]
+    ranked: bool
+    order: list[int]
+    labels: list[str]
 
 
 def pool(patterns: NDArray[np.floating], side: int = TILE) -> NDArray[np.uint8]:
@@ -64,9 +70,23 @@ def blocks_for(layers: int, heads: int) -> int:
 
 
 def gallery_payload(
-    tiles: NDArray[np.uint8], n_tokens: int, about: list[str], *, title: str
+    tiles: NDArray[np.uint8],
+    n_tokens: int,
+    about: list[str],
+    *,
+    title: str,
+    order: list[int] | None = None,
+    labels: list[str] | None = None,
 ) -> GalleryPayload:
-    """The gallery of `tiles` [l, h, t, t] for a prompt of `n_tokens`; `about` is one line per head."""
+    """The gallery of `tiles` [l, h, t, t] for a prompt of `n_tokens`; `about` is one line per head.
+
+    With `order`, only these heads (layer · heads + head) in this order, with a label each; None: all, by layer.
+
+    Raises:
+        ValueError: there is not one label per head of `order`.
+    """
+    if len(order or ()) != len(labels or ()):
+        raise ValueError(f"{len(labels or ())} labels do not fit {len(order or ())} heads")
     layers, heads, side, _ = tiles.shape
     blocks = blocks_for(layers, heads)
     rows = -(-layers // blocks)
@@ -81,4 +101,7 @@ def gallery_payload(
         "largest": max(40, min(110, 560 // rows)),
         "pooled": f"{n_tokens} tokens, max-pooled to {side} × {side}" if n_tokens > side else "",
         "about": about,
+        "ranked": order is not None,
+        "order": order or [],
+        "labels": labels or [],
     }

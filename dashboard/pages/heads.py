@@ -1,50 +1,61 @@
-"""All heads of a model on one prompt; one head's attention; what kind of head each is."""
+"""All heads of a model on one prompt: by layer or ranked by a score, as pictures and as a table."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from numpy.typing import NDArray
 
 from circuits.places import head_name, place
 from dashboard import page, sidebar, state, survey, work
 from dashboard.components.attention import attention
 from dashboard.components.gallery import gallery
-from dashboard.figures.attention import attention_payload
+from dashboard.figures.attention import attention_payload, without_sink
 from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
 from dashboard.figures.montage import gallery_payload
+from dashboard.figures.ranking import rank_labels, ranking
+from dashboard.head_effects import EFFECTS, HeadEffects, head_effects
 from dashboard.page import Page
+from dashboard.plain import plain
 from dashboard.state import View
+from dashboard.subject import Subject
 from dashboard.survey import Survey
+from lens.nearest import unknown
 
 PAGE = Page(title="Heads", icon=":material/grid_view:", order=2)
 
 ON_PROMPT, ON_REPEATS = "this prompt", "random tokens, repeated"
+BY_LAYER = "layer"
+PAIRS = 8
+Columns = dict[str, NDArray[np.floating]]
 
 
 def show() -> None:
     st.title("Heads")
+    st.caption(
+        "What every head looks at on this prompt. Rank them by a score, then click one to look closer."
+    )
     view, subject = sidebar.show(state.current("heads"))
     if subject is None:
         return
-    model, name, ids = subject.model, subject.name, subject.ids
-    if len(ids) > survey.LONGEST:
-        st.error(f"The prompt has {len(ids)} tokens; the pictures show at most {survey.LONGEST}.")
+    if len(subject.ids) > survey.LONGEST:
+        st.error(f"The prompt has {len(subject.ids)} tokens; the pictures show at most {survey.LONGEST}.")
         return
-    found = surveyed(model, name, ids)
+    found = surveyed(subject.model, subject.name, subject.ids)
     if found is None:
-        page.next_step("start", f"Find a circuit in {name}", view, model=name)
+        page.next_step("prompt", "See what the model expects after this prompt", view)
         return
-    view, at = chosen_head(view, model, found)
-    gallery_and_head(view, model, name, ids, found, at)
-    table(model, name, found, at)
-    head = head_name(*at)
-    if view.run:
-        page.next_step("circuit", f"See {head} in the circuit of {view.run}", view, node=head)
-    else:
-        page.next_step("start", f"Find a circuit that uses {head} of {name}", view, model=name, node=head)
+    view = check_sort(view)
+    view, at = chosen_head(view, subject.model, found)
+    columns, order = ranked(view, subject, found)
+    if columns is not None:
+        gallery_and_head(view, subject, found, at, columns, order)
+        table(view, columns, order, at)
+    page.next_step("patching", f"See what {head_name(*at)} does for the answer", view, node=head_name(*at))
 
 
 def surveyed(model: Any, name: str, ids: list[int]) -> Survey | None:
@@ -54,6 +65,19 @@ def surveyed(model: Any, name: str, ids: list[int]) -> Survey | None:
         f"Attention of all heads on {len(ids)} tokens",
         lambda progress: survey.survey(model, ids, progress),
         lane=name,
+    )
+
+
+def effects(subject: Subject, n: int) -> HeadEffects | None:
+    """What every head does for the metric on the first `n` pairs, or on the one that is looked at."""
+    assert subject.pairs is not None and subject.batch is not None
+    pairs = subject.pairs if n == 1 else subject.batch[:n]
+    model, metric = subject.model, subject.metric
+    return work.result(
+        ("head effects", model.revision, subject.name, pairs.digest, metric),
+        f"Effects of all heads on {len(pairs)} pair{'s' * (len(pairs) != 1)}",
+        lambda progress: head_effects(model, pairs, metric, progress),
+        lane=subject.name,
     )
 
 
@@ -72,73 +96,210 @@ def chosen_head(view: View, model: Any, found: Survey) -> tuple[View, tuple[int,
     return view, (int(layer), int(head))
 
 
+# ---- ranking
+
+
+def titles() -> list[str]:
+    """What heads can be ranked by."""
+    return [*(kind.title for kind in KINDS), *(effect.title for effect in EFFECTS)]
+
+
+def check_sort(view: View) -> View:
+    """The view without a score that does not exist."""
+    if view.sort is not None and view.sort not in titles():
+        return state.refuse(view, "sort", unknown("score of heads", view.sort, titles()))
+    return view
+
+
+def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None, list[int] | None]:
+    """The controls; gives all scores by title, and the heads shown in their order (None: all, by layer).
+
+    No scores while those asked for are being computed.
+    """
+    a, b, c, d = st.columns([4, 5, 5, 4], vertical_alignment="bottom", gap="medium")
+    key = "rank_by"
+    now = view.sort or BY_LAYER
+    if st.session_state.get(key) != now:
+        st.session_state[key] = now
+
+    def changed() -> None:
+        to = st.session_state[key]
+        state.put(sort=None if to == BY_LAYER else to)
+
+    a.selectbox(
+        "Order", [BY_LAYER, *titles()], key=key, on_change=changed,
+        format_func=lambda title: "by layer" if title == BY_LAYER else title,
+    )  # fmt: skip
+    with b:
+        measured = st.segmented_control(
+            "Attention scores on", [ON_PROMPT, ON_REPEATS], default=ON_PROMPT, key="measured", required=True
+        )
+    scored: Survey | None = found
+    if measured == ON_REPEATS:
+        scored = surveyed(subject.model, subject.name, survey.repeated_ids(subject.model))
+    if scored is None:
+        return None, None
+    columns: Columns = {kind.title: scored.scores[..., i] for i, kind in enumerate(KINDS)}
+    if np.isnan(scored.scores[..., 2]).all():
+        st.caption("This prompt repeats no token, so it says nothing about duplicates and induction.")
+    with_effects(view, subject, columns)
+    if view.sort is None:
+        return columns, None
+    if view.sort not in columns:
+        return (None, None) if subject.pairs is not None else (columns, None)
+    values = columns[view.sort]
+    return columns, filtered(view.sort, values, c, d)
+
+
+def with_effects(view: View, subject: Subject, columns: Columns) -> None:
+    """Add the effects to the scores, where they are asked for and the texts allow."""
+    asked = view.sort in {effect.title for effect in EFFECTS}
+    if subject.pairs is None or subject.batch is None:
+        if asked:
+            st.info(
+                plain(
+                    f"{view.sort} needs a counterfactual prompt and an answer in the sidebar: {subject.why}."
+                ),
+                icon=":material/info:",
+            )
+        return
+    n = len(subject.batch)
+    if not st.toggle(
+        "Effects on the metric", value=asked, key=f"effects_{asked}", disabled=asked,
+        help="Ablates every head once, exactly, and reads what it writes to the answer; takes a while on large models",
+    ):  # fmt: skip
+        return
+    over = min(view.over or PAIRS, n)
+    if n > 1:
+        sizes = sorted({1, min(PAIRS, n), n, over})
+        st.segmented_control(
+            "Pairs", sizes, required=True, **state.bound("over", over),
+            format_func=lambda size: "this pair" if size == 1 else f"{size} pairs",
+        )  # fmt: skip
+    found = effects(subject, over)
+    if found is not None:
+        columns.update({effect.title: getattr(found, effect.field) for effect in EFFECTS})
+
+
+def filtered(title: str, values: NDArray[np.floating], left: Any, right: Any) -> list[int]:
+    """Sliders for the least value and the layers; gives the heads that are left, best first."""
+    layers = len(values)
+    by_size = title in {effect.title for effect in EFFECTS}
+    known = np.abs(values[~np.isnan(values)]) if by_size else values[~np.isnan(values)]
+    most = float(known.max()) if known.size else 0.0
+    if known.size == 0:
+        st.caption(plain(f"There is no {title} to rank by on these prompts."))
+    if most > 0:
+        step = 10.0 ** (math.floor(math.log10(most)) - 1)
+        top = math.floor(most / step) * step
+        least = left.slider(
+            f"{title} at least" + (" (either sign)" if by_size else ""),
+            0.0,
+            top,
+            0.0,
+            step,
+            key=f"least_{title}",
+        )
+    else:
+        least = 0.0
+    span = (0, layers - 1)
+    if layers > 1:
+        first, last = right.slider("Layers", 0, layers - 1, span, key=f"layers_{layers}")
+        span = (int(first), int(last))
+    order = ranking(values, by_size=by_size, least=least, layers=span)
+    if not order:
+        st.caption("No head passes the filter.")
+    return order
+
+
+# ---- pictures
+
+
 def gallery_and_head(
-    view: View, model: Any, name: str, ids: list[int], found: Survey, at: tuple[int, int]
+    view: View,
+    subject: Subject,
+    found: Survey,
+    at: tuple[int, int],
+    columns: Columns,
+    order: list[int] | None,
 ) -> None:
     layers, heads = found.scores.shape[:2]
-    about = [
-        "\n".join(filter(None, [head_name(l, h), strongest_kind(found.scores[l, h])]))
-        for l in range(layers)
-        for h in range(heads)
-    ]
     left, right = st.columns([11, 9], gap="medium")
     with left:
-        st.subheader("All heads", divider=False)
+        title, switch = st.columns([3, 2], vertical_alignment="center")
+        title.subheader("All heads" if order is None else f"{len(order)} heads by {view.sort}", divider=False)
+        hide = switch.toggle(
+            "Hide the sink", key="hide_sink",
+            help="Leave out attention to the first token, where heads look when they have nothing to do; the rest of "
+            "each row is scaled to sum to 1 again",
+        )  # fmt: skip
+        signed = view.sort in {effect.title for effect in EFFECTS}
         payload = gallery_payload(
-            found.tiles, len(ids), about, title=f"Attention of all {layers * heads} heads of {model.name}"
-        )
-        gallery(payload, key="gallery", selected=at, on_pick=lambda node: state.put(node=node, query=None))
+            found.without_sink if hide else found.tiles, len(subject.ids), about(found, columns, view.sort),
+            title=f"Attention of {layers * heads if order is None else len(order)} heads of {subject.model.name}",
+            order=order, labels=None if order is None else rank_labels(columns[view.sort or ""], order, signed=signed),
+        )  # fmt: skip
+        with st.container(height=700 if order is not None and len(order) > 48 else "content", border=False):
+            gallery(
+                payload, key="gallery", selected=at, on_pick=lambda node: state.put(node=node, query=None)
+            )
     with right:
         kind = strongest_kind(found.scores[at])
         st.subheader(f"{head_name(*at)}" + (f" · {kind}" if kind else ""), divider=False)
-        one_head(view, model, name, ids, at)
+        one_head(view, subject, at, hide)
 
 
-def one_head(view: View, model: Any, name: str, ids: list[int], at: tuple[int, int]) -> None:
+def about(found: Survey, columns: Columns, sort: str | None) -> list[str]:
+    """What the gallery says of each head."""
+    layers, heads = found.scores.shape[:2]
+    lines = []
+    for at in np.ndindex(layers, heads):
+        ranked_by = f"{sort} {columns[sort][at]:.3f}" if sort in columns and sort is not None else ""
+        lines.append("\n".join(filter(None, [head_name(*at), strongest_kind(found.scores[at]), ranked_by])))
+    return lines
+
+
+def one_head(view: View, subject: Subject, at: tuple[int, int], hide: bool) -> None:
     """One head's attention over the text of the prompt."""
     layer, head = at
+    model, ids = subject.model, subject.ids
     patterns = work.result(
-        ("patterns", model.revision, name, tuple(ids), layer),
+        ("patterns", model.revision, subject.name, tuple(ids), layer),
         f"Attention of layer {layer}",
         lambda progress: survey.layer_patterns(model, ids, layer),
-        lane=name,
+        lane=subject.name,
     )
     if patterns is None:
         return
-    tokens = model.to_str_tokens(ids)
     query = view.query if view.query is None or view.query < len(ids) else None
     attention(
         attention_payload(
-            patterns[head], tokens, title=f"Attention of {head_name(*at)}", causal=model.cfg.stack.causal
+            without_sink(patterns[head]) if hide else patterns[head], model.to_str_tokens(ids),
+            title=f"Attention of {head_name(*at)}", causal=model.cfg.stack.causal,
         ),
         key="attention",
         query=query,
         on_query=lambda position: state.put(query=position),
-    )
+    )  # fmt: skip
 
 
-def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
-    """Every head with its scores, best induction heads first; columns sort, a row selects its head."""
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
-    left.subheader("What kind of head?", divider=False)
-    with right:
-        measured = st.segmented_control(
-            "Measured on", [ON_PROMPT, ON_REPEATS], default=ON_PROMPT, key="measured", required=True
-        )
-    scores = found.scores
-    if measured == ON_REPEATS:
-        repeats = surveyed(model, name, survey.repeated_ids(model))
-        if repeats is None:
-            return
-        scores = repeats.scores
-    if np.isnan(scores[..., 2]).all():
-        st.caption("This prompt repeats no token, so it says nothing about duplicates and induction.")
-    layers, heads = scores.shape[:2]
-    frame = pd.DataFrame(scores.reshape(-1, len(KINDS)), columns=[kind.title for kind in KINDS])
-    frame.insert(0, "head", [head_name(l, h) for l in range(layers) for h in range(heads)])
-    frame = frame.sort_values([KINDS[2].title, KINDS[0].title], ascending=False, ignore_index=True)
+# ---- table
+
+
+def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, int]) -> None:
+    """The heads that the gallery shows with all their scores; columns sort, a row selects its head."""
+    st.subheader("What kind of head?", divider=False)
+    heads = next(iter(columns.values())).shape[1]
+    if order is None:  # best induction heads first, then previous-token heads
+        first, second = (np.nan_to_num(columns[KINDS[i].title], nan=-1.0).ravel() for i in (2, 0))
+        order = np.lexsort((-second, -first)).tolist()
+    frame = pd.DataFrame({title: values.ravel()[order] for title, values in columns.items()})
+    frame.insert(0, "head", [head_name(*divmod(i, heads)) for i in order])
+    if frame.empty:
+        return
     rows = {head: row for row, head in enumerate(frame["head"])}
-    key = table_key(rows, head_name(*at))
+    selected = head_name(*at)
+    key = table_key(rows, list(columns), selected)
 
     def pick() -> None:
         chosen = st.session_state[key]["selection"]["rows"]
@@ -146,35 +307,42 @@ def table(model: Any, name: str, found: Survey, at: tuple[int, int]) -> None:
             state.put(node=frame["head"][chosen[0]], query=None)
 
     st.dataframe(
-        frame,
-        key=key,
-        hide_index=True,
-        height=388,
-        on_select=pick,
-        selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [rows[head_name(*at)]]}},
-        column_config={
-            "head": st.column_config.TextColumn("head", pinned=True),
-            **{
-                kind.title: st.column_config.ProgressColumn(
-                    kind.title, help=kind.about, min_value=0, max_value=1, format="%.2f"
-                )
-                for kind in KINDS
-            },
-        },
-    )
+        frame, key=key, hide_index=True, height=min(388, 36 * (len(frame) + 1) + 3), on_select=pick,
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [rows[selected]] if selected in rows else []}},
+        column_config={"head": st.column_config.TextColumn("head", pinned=True), **formats(columns)},
+    )  # fmt: skip
 
 
-def table_key(rows: dict[str, int], selected: str) -> str:
-    """The table's identity: a new one where its rows change, or where a head was selected elsewhere.
+def formats(columns: Columns) -> dict[str, Any]:
+    """How each score is shown: shares of attention as bars, effects as signed numbers."""
+    found: dict[str, Any] = {}
+    for kind in KINDS:
+        if kind.share:
+            found[kind.title] = st.column_config.ProgressColumn(
+                kind.title, help=kind.about, min_value=0, max_value=1, format="%.2f"
+            )
+        else:
+            found[kind.title] = st.column_config.NumberColumn(kind.title, help=kind.about, format="%.2f")
+    for effect in EFFECTS:
+        if effect.title in columns:
+            found[effect.title] = st.column_config.NumberColumn(
+                effect.title, help=effect.about, format="%+.3f"
+            )
+    return found
+
+
+def table_key(rows: dict[str, int], columns: list[str], selected: str) -> str:
+    """The table's identity: a new one where its rows or columns change, or where a head was selected elsewhere.
 
     A table keeps its own selection as long as it is the same table, and would go on showing that one.
     """
     drawn = st.session_state.get("table", ("", 0))
-    order = " ".join(rows)
+    order = " ".join([*rows, *columns])
     known = st.session_state.get(f"table_{drawn[1]}")
     chosen = known["selection"]["rows"] if known else []
-    if drawn[0] != order or (chosen and chosen != [rows[selected]]):
+    there = [rows[selected]] if selected in rows else []
+    if drawn[0] != order or (chosen and chosen != there):
         drawn = (order, drawn[1] + 1)
         st.session_state["table"] = drawn
     return f"table_{drawn[1]}"

@@ -106,8 +106,11 @@ def tokens(view: View, subject: Subject, other: list[int] | None) -> None:
     st.subheader("What comes next?")
     for column, (label, ids, one) in zip(st.columns(2, gap="medium"), shown, strict=False):
         with column:
-            text = spell(ids[max(0, at - 3) : at + 1])
-            st.caption(plain(f"{label}: after “{''.join(text)}” (position {at})"))
+            st.caption(
+                plain(
+                    f"{label}: after “{subject.model.to_string(ids[max(0, at - 3) : at + 1])}” (position {at})"
+                )
+            )
             next_tokens(subject, one, at)
 
 
@@ -166,7 +169,7 @@ def lens(view: View, subject: Subject, other: list[int] | None) -> None:
     st.subheader("Logit lens: what would the model say after each layer?")
     right, wrong = followed(subject)
     model, wanted = subject.model, [*right, *wrong]
-    left, middle, _ = st.columns([3, 3, 4], vertical_alignment="bottom")
+    left, middle = st.columns([1, 2], vertical_alignment="bottom")
     with left:
         which = CLEAN
         if other is not None:

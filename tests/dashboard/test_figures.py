@@ -14,7 +14,7 @@ from circuits import places as nodes
 from circuits.graph import Graph
 from circuits.layout import Layout, graph_payload
 from dashboard.figures import charts
-from dashboard.figures.attention import attention_payload
+from dashboard.figures.attention import attention_payload, without_sink
 from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
 from dashboard.figures.montage import blocks_for, gallery_payload, montage, pool
 from lens.head_scores import SCORES
@@ -185,6 +185,16 @@ def test_attention_survives_packing():
     assert np.abs(back - pattern).max() < 1e-5
 
 
+def test_without_the_sink_rows_sum_to_one_again():
+    pattern = uniform(4, heads=2)
+    left = without_sink(pattern)
+    assert left[:, :, 0].max() == 0
+    assert np.allclose(left[:, 1:].sum(-1), 1)
+    assert np.array_equal(left[:, 0], np.zeros((2, 4)))
+    assert np.allclose(left[0, 3], [0, 1 / 3, 1 / 3, 1 / 3])
+    assert pattern[0, 3, 0] == 0.25, "the pattern itself stays"
+
+
 def test_attention_needs_one_token_per_row():
     with pytest.raises(ValueError, match=r"\(7, 7\) does not fit 2 tokens"):
         attention_payload(uniform(7)[0], ["a", "b"], title="")
@@ -201,7 +211,7 @@ def test_a_head_is_called_by_its_clear_score():
 
 def test_every_kind_is_a_score_of_lens():
     assert {kind.score for kind in KINDS} <= set(SCORES)
-    assert [kind.score for kind in KINDS[TELLING:]] == ["first_token"]
+    assert [kind.score for kind in KINDS[TELLING:]] == ["first_token", "entropy"]
 
 
 # ---- charts

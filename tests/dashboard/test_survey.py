@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dashboard import survey
+from dashboard.figures.attention import without_sink
 from dashboard.figures.head_kinds import KINDS
 from dashboard.figures.montage import pool
 from dashboard.models import Shelf
@@ -24,6 +25,7 @@ def test_a_survey_is_what_a_cached_run_gives(induction):
         expected = np.stack([scores[kind.score].numpy() for kind in KINDS], 1)
         assert np.allclose(found.scores[layer], expected, atol=1e-6)
         assert np.array_equal(found.tiles[layer], pool(pattern[0].numpy()))
+        assert np.array_equal(found.without_sink[layer], pool(without_sink(pattern[0].numpy())))
         assert np.allclose(survey.layer_patterns(induction, ids, layer), pattern[0].numpy(), atol=1e-6)
 
 

@@ -1,7 +1,7 @@
-const LABEL_LEFT = 30, LABEL_TOP = 16, GAP = 3, BLOCK_GAP = 34;
+const LABEL_LEFT = 30, LABEL_TOP = 16, GAP = 3, BLOCK_GAP = 34, SIDE_RANKED = 78, LABEL_BELOW = 17;
 
 // Where every head's square lies: layers run down, heads run right, long stacks continue in a block beside.
-const arrange = (data, width) => {
+const byLayer = (data, width) => {
   const { blocks, rows, heads } = data;
   const free = width - LABEL_LEFT - (blocks - 1) * BLOCK_GAP - 2;
   const cell = Math.max(14, Math.min(data.largest, Math.floor(free / (blocks * heads))));
@@ -22,6 +22,30 @@ const arrange = (data, width) => {
     },
   };
 };
+
+// Heads one after another, as they are ranked, each with a label below.
+const ranked = (data, width) => {
+  const n = data.order.length, per = Math.max(1, Math.floor((width - 2) / SIDE_RANKED));
+  const columns = Math.max(1, Math.min(per, n)), side = SIDE_RANKED, tall = side + LABEL_BELOW;
+  const places = new Map(data.order.map((head, i) => [head, i]));
+  return {
+    cell: side,
+    columns,
+    width: columns * side + 2,
+    height: Math.max(1, Math.ceil(n / columns)) * tall + 2,
+    box: (layer, head) => {
+      const i = places.get(layer * data.heads + head);
+      return i === undefined ? null : [(i % columns) * side + 1, Math.floor(i / columns) * tall + 1];
+    },
+    at(px, py) {
+      const column = Math.floor((px - 1) / side), i = Math.floor((py - 1) / tall) * columns + column;
+      if (column < 0 || column >= columns || i < 0 || i >= n) return null;
+      return [Math.floor(data.order[i] / data.heads), data.order[i] % data.heads];
+    },
+  };
+};
+
+const arrange = (data, width) => (data.ranked ? ranked : byLayer)(data, width);
 
 const tinted = (image, colour) => {
   const copy = document.createElement("canvas");
@@ -57,7 +81,22 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const sheet = tinted(image, variable(frame, "--heat"));
     pen.font = `11px ${variable(frame, "--st-font") || "sans-serif"}`;
     pen.imageSmoothingEnabled = false;
-    for (let layer = 0; layer < data.layers; layer++) {
+    const square = (layer, head, [x, y]) => {
+      pen.globalAlpha = 1;
+      pen.fillStyle = variable(frame, "--st-secondary-background-color");
+      pen.fillRect(x, y, inner, inner);
+      pen.drawImage(sheet, head * data.tile, layer * data.tile, data.tile, data.tile, x, y, inner, inner);
+    };
+    data.order.forEach((number, i) => {
+      const at = [Math.floor(number / data.heads), number % data.heads], place = layout.box(...at);
+      square(...at, place);
+      pen.fillStyle = text;
+      pen.globalAlpha = 0.85;
+      pen.textAlign = "left";
+      pen.textBaseline = "top";
+      pen.fillText(data.labels[i], place[0], place[1] + inner + 2, cell - 2);
+    });
+    for (let layer = 0; layer < (data.ranked ? 0 : data.layers); layer++) {
       const block = Math.floor(layer / data.rows), row = layer % data.rows;
       pen.fillStyle = text;
       pen.globalAlpha = 0.75;
@@ -69,16 +108,12 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
         for (let head = 0; head < data.heads; head += Math.ceil(24 / cell))
           pen.fillText(`h${head}`, layout.left(block) + (head + 0.5) * cell, LABEL_TOP / 2);
       }
-      for (let head = 0; head < data.heads; head++) {
-        const [x, y] = layout.box(layer, head);
-        pen.globalAlpha = 1;
-        pen.fillStyle = variable(frame, "--st-secondary-background-color");
-        pen.fillRect(x, y, inner, inner);
-        pen.drawImage(sheet, head * data.tile, layer * data.tile, data.tile, data.tile, x, y, inner, inner);
-      }
+      for (let head = 0; head < data.heads; head++) square(layer, head, layout.box(layer, head));
     }
     const ring = (at, colour, line) => {
-      const [x, y] = layout.box(...at);
+      const place = layout.box(...at);
+      if (!place) return;
+      const [x, y] = place;
       pen.globalAlpha = 1;
       pen.strokeStyle = colour;
       pen.lineWidth = line;
@@ -118,10 +153,17 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   canvas.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     if (move) {
-      cursor = [
-        Math.min(data.layers - 1, Math.max(0, cursor[0] + move[0])),
-        Math.min(data.heads - 1, Math.max(0, cursor[1] + move[1])),
-      ];
+      if (data.ranked) {
+        if (!data.order.length) return;
+        const i = data.order.indexOf(cursor[0] * data.heads + cursor[1]) + move[1] + move[0] * (layout?.columns ?? 1);
+        const next = data.order[Math.min(data.order.length - 1, Math.max(0, i))];
+        cursor = [Math.floor(next / data.heads), next % data.heads];
+      } else {
+        cursor = [
+          Math.min(data.layers - 1, Math.max(0, cursor[0] + move[0])),
+          Math.min(data.heads - 1, Math.max(0, cursor[1] + move[1])),
+        ];
+      }
       kept.cursor = cursor;
       say(about(cursor));
       draw();

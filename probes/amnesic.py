@@ -124,6 +124,7 @@ def amnesic(
     task: Any = None,
     positions: Positions = "last",
     texts: Inputs | None = None,
+    activations: Mapping[str, Tensor] | None = None,
     where: str = EVERYWHERE,
     skip: int = 0,
     draws: int = 5,
@@ -141,6 +142,7 @@ def amnesic(
             a function of the logits [b, v] → [b]), right where it is positive for the second class.
         positions: the token of each row, as in `probes.harvest`.
         texts: whose language-model loss is measured; None: the labelled texts.
+        activations: what was harvested of these rows at the erased site, site → [n, d], so that it need not be again.
         where: erase at "all" positions, or only at the "rows".
         skip: leave this many positions at the beginning of each text alone. The first position's activations are of
             another size in many models, and a subspace that touches them costs much, whatever it means.
@@ -163,6 +165,8 @@ def amnesic(
     rows = Rows.of(model, labelled, positions)
     options: dict[str, Any] = {"skip": skip, "batch_size": batch_size, "only_rows": where == ROWS}
     runs = ErasedRuns(model, rows, list(erasers), **options)
+    for site, x in (activations or {}).items():
+        runs.know(one_site(model, site), x)
     others = runs if texts is None else ErasedRuns(model, Prompts.of(model, texts), list(erasers), **options)
     if not float(others.tokens.sum()):
         raise ValueError("no text has a second token, so there is no next token to predict")

@@ -123,6 +123,17 @@ class ErasedRuns:
         """How many tokens of each text have one before them."""
         return self.prompts.lengths.double() - 1
 
+    def know(self, site: str, x: Float[Tensor, "n d"]) -> None:
+        """Take clean activations of the rows at a site as they were harvested.
+
+        Raises:
+            ValueError: of another number of rows.
+        """
+        n = 0 if self.rows is None else len(self.rows.text)
+        if len(x) != n:
+            raise ValueError(f"there are {n} rows and activations of {len(x)} at {site!r}")
+        self._clean[site] = x
+
     def read(
         self, variants: Sequence[Variant], site: str, progress: Progress = silent
     ) -> Float[Tensor, "v n d"]:

@@ -153,6 +153,19 @@ def test_the_models_own_answer(tiny: Transformer) -> None:
     assert found.floor == 0.5
 
 
+def test_harvested_activations_save_the_runs(tiny: Transformer) -> None:
+    labelled, eraser = data(60), eraser_of(tiny)
+    store = harvest(tiny, labelled, [SITE])
+    known = amnesic(tiny, labelled, eraser, draws=2, activations={SITE: store[SITE]})
+    plain = amnesic(tiny, labelled, eraser, draws=2)
+    assert [line.score for line in known.lines] == pytest.approx(
+        [line.score for line in plain.lines], abs=0.03
+    )
+    assert known.erased.loss == plain.erased.loss
+    with pytest.raises(ValueError, match="there are 60 rows and activations of 59"):
+        amnesic(tiny, labelled, eraser, activations={SITE: store[SITE][:59]})
+
+
 def test_loss_on_other_texts(tiny: Transformer) -> None:
     labelled, eraser, other = data(40), eraser_of(tiny), data(25, seed=5)
     found = amnesic(tiny, labelled, eraser, texts=list(other.texts), draws=1, equal_effect=False)

@@ -26,7 +26,7 @@ from probes.lock import locked
 from tests.probes.conftest import WORDS
 
 SITES = ["hook_embed", "resid_post"]
-OPTIONS = {"batch_size": 4, "shard_size": 3000, "dtype": "float16"}
+OPTIONS = {"batch_size": 4, "shard_size": 3000, "dtype": "float32"}
 
 
 def texts(n: int = 60) -> list[str]:
@@ -70,7 +70,7 @@ def test_on_disk_as_in_memory(tiny: Transformer, store: Path) -> None:
     assert len(list(store.glob("shard-*"))) > 5 and disk.path == store and memory.path is None
     assert {key: disk.record[key] for key in ("positions", "dtype")} == {
         "positions": "last",
-        "dtype": "float16",
+        "dtype": "float32",
     }
     assert disk.record["model"]["name"] == "tiny" and disk.width("hook_embed") == 16
     assert disk.take("hook_embed", []).shape == (0, 16)
@@ -82,6 +82,17 @@ def test_on_disk_as_in_memory(tiny: Transformer, store: Path) -> None:
         ValueError, match="'hook_embd' is not a site of this store; did you mean 'hook_embed'"
     ):
         disk["hook_embd"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_narrowed_and_widened_on_disk_as_in_memory(tiny: Transformer, tmp_path: Path, dtype: str) -> None:
+    tiny.embed.tokens.weight[tiny.to_tokens("gin")[0, -1]] = 1e5  # more than float16 can hold
+    options = OPTIONS | {"dtype": dtype}
+    memory = harvest(tiny, texts(), SITES, **options)  # type: ignore[arg-type]
+    disk = harvest(tiny, texts(), SITES, out=tmp_path / "a", **options)  # type: ignore[arg-type]
+    same(memory, disk)
+    assert disk.record["kept_float32"] == memory.record["kept_float32"]
+    assert (0 < disk.record["kept_float32"].get("hook_embed", 0) < 6) == (dtype == "float16")
 
 
 def test_all_tokens_on_disk(tiny: Transformer, tmp_path: Path) -> None:
@@ -104,7 +115,7 @@ def test_a_finished_harvest_is_not_run_again(
 ) -> None:
     before = content(store)
     runs = counted_reads(monkeypatch)
-    again = harvest(tiny, texts(), SITES, out=store, batch_size=1, dtype="float16")
+    again = harvest(tiny, texts(), SITES, out=store, batch_size=1, dtype="float32")
     assert runs == [1] and content(store) == before  # to learn the widths
     same(again, Activations.open(store))
 
@@ -126,7 +137,7 @@ def test_cancelled_and_gone_on_with(tiny: Transformer, store: Path, tmp_path: Pa
         with pytest.raises(ValueError, match=r"is not finished: it has . of . shards; harvest again"):
             Activations.open(out)
     harvest(
-        tiny, texts(), SITES, out=out, batch_size=9, dtype="float16"
+        tiny, texts(), SITES, out=out, batch_size=9, dtype="float32"
     )  # the cuts are those that were begun with
     if when > 1:
         assert content(out) == content(store)
@@ -216,7 +227,7 @@ def test_other_work_is_refused(tiny: Transformer, store: Path) -> None:
     refused("its number of data texts is 60, not 59", texts(59))
     refused("its data texts is '.*…, not '.*… \\('texts' and 'texts'\\)", ["bar", *texts()[1:]])
     refused("its positions is 'last', not 'mean'", positions="mean")
-    refused("its dtype is 'float16', not 'float32'", dtype=None)
+    refused("its dtype is 'float32', not 'float16'", dtype="float16")
     refused("it has no 'blocks.0.attn.hook_z'", sites=[*SITES, ("z", 0)])
     refused("it has 'hook_embed' too", sites="resid_post")
     stored = Activations.open(store)
@@ -322,6 +333,6 @@ def test_killed_ten_times(tiny: Transformer, tmp_path: Path) -> None:
             break
         if held and held[-1] == n_shards:
             shutil.rmtree(out)
-    assert (killed == 10 and held == sorted(held)) or len(set(held)) > 3
+    assert killed == 10 and len(set(held)) >= 3  # it got on between the kills
     harvest(tiny, texts(600), SITES, out=out, **OPTIONS)  # type: ignore[arg-type]
     assert content(out) == content(undisturbed)

@@ -15,10 +15,12 @@ from circuits.discover import Settings, discover, relabelled
 from circuits.graph import Graph
 from circuits.metrics import get_metric
 from circuits.places import place
+from circuits.planted.difficulty import get_difficulty
+from circuits.planted.planting import PLANTINGS
 from circuits.record import record
 from circuits.select import get_algorithm, select
 from circuits.verify import verify
-from dashboard import patching
+from dashboard import patching, truth
 from dashboard.jobs import Job, Runner
 from dashboard.models import Shelf
 from dashboard.patching import Cells
@@ -121,6 +123,27 @@ def send_edges(runner: Runner, subject: Subject, n_edges: int, runs: Path) -> Jo
     return _queue(
         runner, label, subject.name, runs / _folder(pairs.task or "own", subject.name, "edges"), work
     )
+
+
+def send_planted(runner: Runner, family: str, difficulty: str, seed: int, runs: Path) -> Job:
+    """Queue the discovery of a planted circuit: as many edges as were planted.
+
+    Raises:
+        ValueError: there is no such family or difficulty.
+    """
+    get_difficulty(difficulty)
+    PLANTINGS.get(family)
+    name = truth.planted_name(family, difficulty, seed)
+
+    def work(progress: Progress, out: Path) -> None:
+        planted = truth.planted(name)
+        assert planted is not None
+        pairs, model = planted.pairs(), planted.model
+        scores = attribute(model, pairs, METHOD, progress=relabelled(progress, "score edges"))
+        circuit = scores.top(planted.structural.n_edges)
+        record(model, pairs, circuit, scores, algorithm="top-n", source=name, out=out, progress=progress)
+
+    return _queue(runner, f"Discover {name}", name, runs / _folder("planted", family, difficulty), work)
 
 
 def choose_again(

@@ -6,6 +6,8 @@ the command line, can be opened.
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,25 @@ def _opened(path: str, changed: int) -> Run:
     return Run.load(path)
 
 
+def delete(name: str) -> None:
+    """Delete a saved run for good. Only real folders directly in the folder of runs, and only runs, are deleted.
+
+    Raises:
+        ValueError: there is no such run, it lies elsewhere or is a link, or it cannot be deleted.
+    """
+    root = options.given().runs.resolve()
+    path = folder(name)
+    if path.is_symlink() or path.resolve().parent != root or path.name != name:
+        raise ValueError(f"{name!r} does not lie in {str(root)!r} itself, and is not deleted")
+    read_info(path)
+    aside = root / f".{name}.{uuid.uuid4().hex[:12]}.deleted"
+    try:
+        path.rename(aside)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise ValueError(f"{name!r} cannot be deleted: {error.strerror or error}") from error
+
+
 def info_of(name: str | None) -> Mapping[str, Any] | None:
     """The provenance of a run, or None where it cannot be read."""
     try:
@@ -73,8 +94,10 @@ def info_of(name: str | None) -> Mapping[str, Any] | None:
 
 
 def model_name(info: Mapping[str, Any]) -> str:
-    """What `lens.load` is asked for to get the model of a run: its name, or the folder or file it was."""
+    """What `lens.load` is asked for to get the model of a run: what it was then, else its name, folder or file."""
     model = info["model"]
+    if isinstance(model.get("source"), str) and model["source"]:
+        return model["source"]
     kind, _, where = str(model.get("origin", "")).partition(" ")
     return where if kind in ("folder", "file") and where else str(model["name"])
 

@@ -118,6 +118,29 @@ def node_worth(found: Mapping[str, Any], *, top: int = 25) -> go.Figure:
     return _sized(figure, 330)
 
 
+def overlap(found: Mapping[str, Any]) -> go.Figure:
+    """The mean overlap of two resampled circuits with the middle 95%, beside that of random sets."""
+    import plotly.graph_objects as go
+
+    low, high = found["interval"]
+    figure = go.Figure()
+    for name, x, symbol, colour, error in (
+        ("resampled examples", found["mean"], "circle", BLUE, (high - found["mean"], found["mean"] - low)),
+        ("random sets", found["floor"], "x", GREY, (0.0, 0.0)),
+    ):
+        figure.add_scatter(
+            x=[x], y=[name], mode="markers", showlegend=False,
+            marker={"size": 13, "symbol": symbol, "color": colour},
+            error_x={"type": "data", "symmetric": False, "array": [error[0]], "arrayminus": [error[1]], "thickness": 3},
+            hovertemplate="%{y}<br>share %{x:.1%}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title="shared edges of all edges (Jaccard)", range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed")
+    figure = _sized(figure, 210)
+    figure.update_layout(margin={**MARGIN, "l": 130})
+    return figure
+
+
 def agreement_scatter(
     points: Sequence[Mapping[str, Any]], *, unit: str = "effect", selected: str | None = None
 ) -> go.Figure:

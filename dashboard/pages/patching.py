@@ -106,12 +106,12 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
         "What is patched", list(known), format_func=known.__getitem__, required=True,
         **state.bound("site", kind, layer=None),
     )  # fmt: skip
-    left, middle, right = st.columns([4, 5, 4], vertical_alignment="bottom")
+    row = st.container(horizontal=True, gap="large", vertical_alignment="bottom")
     n = len(subject.batch)
     over, denoise, receiver = view.over or 1, False, view.receiver or "logits"
     if n > 1:
         sizes = sorted({1, min(SOME, n), n, over})
-        with left:
+        with row:
             st.segmented_control(
                 "On", sizes, required=True, **state.bound("over", over),
                 format_func=lambda k: "this pair" if k == 1 else f"all {n} pairs" if k == n else f"{k} pairs",
@@ -119,21 +119,18 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
             )  # fmt: skip
     if kind == PATHS:
         names = receivers(Graph.of(subject.model.cfg), view.node, receiver)
-        with middle:
+        with row:
             st.selectbox(
                 "Paths end at", names, **state.bound("receiver", receiver),
                 help="Direct paths from every node to this input. Select a node to choose one of its inputs",
             )  # fmt: skip
     elif kind != ESTIMATE:
-        with middle:
+        with row:
             chosen = st.segmented_control(
                 "Direction", [INTO_CLEAN, INTO_CORRUPT], default=INTO_CLEAN, key="direction", required=True,
                 help="Into the clean run: what is broken. Into the counterfactual run: what is restored",
             )  # fmt: skip
         denoise = chosen == INTO_CORRUPT
-    else:
-        with right:
-            st.empty()
     return kind, subject.pairs if over == 1 else subject.batch[:over], denoise, receiver
 
 

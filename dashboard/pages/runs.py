@@ -1,0 +1,324 @@
+"""Saved runs: where they come from, notes, comparing, opening them anywhere, deleting, exporting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from circuits.compare import Comparison
+from circuits.store import Listed, Run
+from circuits.tasks import tasks
+from dashboard import bundle, notes, opened, options, page, runs, sidebar, state, work
+from dashboard.figures.verdicts import share
+from dashboard.page import Page
+from dashboard.plain import plain
+from dashboard.state import View
+from lens.nearest import unknown
+
+PAGE = Page(title="Runs", icon=":material/inventory_2:", order=8)
+
+WHERE = {
+    "start": ("Start", ":material/home:"),
+    "heads": ("Heads", ":material/grid_view:"),
+    "patching": ("Patching", ":material/swap_horiz:"),
+    "circuit": ("Circuit", ":material/hub:"),
+    "evidence": ("Evidence", ":material/fact_check:"),
+}
+"""The pages that a run can be opened on."""
+
+
+def show() -> None:
+    st.title("Runs")
+    view, found = state.current("runs"), runs.listed()
+    if view.run is not None and view.run in runs.folders():
+        view = replace(view, model=runs.model_of(view.run))
+    view, _ = sidebar.show(view)
+    if not found:
+        st.info(f"No runs in {plain(repr(str(options.given().runs)))} yet.", icon=":material/info:")
+        page.next_step("start", "Discover a circuit", view)
+        return
+    name = view.run if view.run in runs.folders() else found[0].path.name
+    listing(found, name)
+    try:
+        run = runs.open_run(name)
+    except (ValueError, OSError) as error:
+        st.error(plain(str(error)))
+        deleting(name)
+        page.next_step("start", "Discover another circuit", view, run=None)
+        return
+    st.subheader(plain(name), divider=False)
+    left, right = st.columns([7, 5], gap="large")
+    with left:
+        note(run, name)
+        opening(view, name)
+        provenance(run)
+    with right:
+        exporting(run, name)
+        comparing(view, run, name, found)
+        deleting(name)
+    page.next_step("circuit", f"Open the circuit of {name}", view, **{**opened.ANEW, "run": name})
+
+
+# ---- the list
+
+
+def listing(found: list[Listed], name: str) -> None:
+    """All runs, newest first; a click on a row selects its run."""
+    known = tasks()
+    rows = []
+    for run in found:
+        info, best = run.info, (run.summary.get("circuits") or [{}])[-1]
+        task = str(info["task"])
+        rows.append(
+            {
+                "run": run.path.name,
+                "task": known[task].title if task in known else task,
+                "model": info["model"]["name"],
+                "method": info["method"],
+                "chosen by": info.get("algorithm", ""),
+                "edges": best.get("n_edges"),
+                "faithfulness": 100 * best["faithfulness"] if best.get("faithfulness") is not None else None,
+                "pairs": info["examples"],
+                "created": when(str(info.get("created", ""))),
+            }
+        )
+    names = [row["run"] for row in rows]
+    key = f"runs_{hash((tuple(names), name))}"
+
+    def pick() -> None:
+        chosen = st.session_state[key]["selection"]["rows"]
+        if chosen:
+            state.put(**{**opened.ANEW, "run": names[chosen[0]]})
+
+    selected: dict[str, Any] = {"selection_default": {"selection": {"rows": [names.index(name)]}}} if name in names else {}
+    st.dataframe(
+        pd.DataFrame(rows), key=key, hide_index=True, on_select=pick, height=min(36 * len(rows) + 40, 300),
+        selection_mode="single-row-required" if selected else "single-row", **selected,
+        column_config={
+            "faithfulness": st.column_config.NumberColumn(
+                "faithfulness", format="%.0f%%", help="Share of the behaviour that the circuit keeps"
+            ),
+            "created": st.column_config.DatetimeColumn("created", format="D MMM YYYY, HH:mm"),
+        },
+    )  # fmt: skip
+
+
+def when(created: str) -> datetime | None:
+    """A moment, or None where it cannot be read."""
+    try:
+        return datetime.fromisoformat(created).astimezone()
+    except ValueError:
+        return None
+
+
+# ---- one run
+
+
+def note(run: Run, name: str) -> None:
+    """What a person writes about the run; kept in its folder as soon as it is changed."""
+    assert run.path is not None
+    path = run.path
+    try:
+        kept = notes.read(path)
+    except ValueError as error:
+        st.error(plain(f"{error}; what is written now replaces them."))
+        kept = notes.Notes()
+    key = f"note_{name}"
+    if st.session_state.get(key) is None:
+        st.session_state[key] = kept.text
+
+    def keep() -> None:
+        try:
+            notes.write(path, replace(kept, text=st.session_state[key]))
+        except (ValueError, OSError) as error:
+            st.session_state["note_error"] = str(error)
+
+    st.text_area(
+        "Notes", key=key, on_change=keep, height=110, max_chars=notes.LONGEST,
+        placeholder="What this run shows, what to look at next …",
+        help="Kept in the run's folder (notes.json). Ctrl + Enter takes it over",
+    )  # fmt: skip
+    problem = st.session_state.pop("note_error", None)
+    if problem:
+        st.error(plain(problem))
+    marks = [f"{len(kept.pins)} pinned nodes"] if kept.pins else []
+    marks += [f"group {group}: {len(nodes)} nodes" for group, nodes in kept.groups.items()]
+    if marks:
+        st.caption(plain("; ".join(marks)))
+
+
+def opening(view: View, name: str) -> None:
+    """Links to every page that can show the run."""
+    st.caption("Open it on")
+    with st.container(horizontal=True):
+        for where, (title, icon) in WHERE.items():
+            page.link(where, title, view, icon=icon, **{**opened.ANEW, "run": name})
+
+
+def provenance(run: Run) -> None:
+    """Where the run comes from: the settings in words, and everything as it is kept."""
+    info = run.info
+    rows = {
+        "model": f"{info['model']['name']} ({info['model'].get('origin') or 'no origin'})",
+        "revision": info["model"]["revision"],
+        "task": f"{info['task']}, corrupted by {info.get('corruption') or 'the pairs themselves'}",
+        "scored by": f"{info['method']}, {info['steps']} steps, metric {info['metric']}",
+        "chosen by": info.get("algorithm", ""),
+        "ablation": info.get("ablation", ""),
+        "pairs": f"{info['examples']}, seed {info['seed']}",
+        "created": info.get("created", ""),
+        "seconds": ", ".join(f"{k} {v}" for k, v in (info.get("seconds") or {}).items()),
+        "programs": ", ".join(f"{k} {v}" for k, v in (info.get("versions") or {}).items()),
+    }
+    st.caption("Where it comes from")
+    table = "\n".join(f"| {plain(key)} | {plain(str(value))} |" for key, value in rows.items() if value)
+    st.markdown(f"| | |\n|---|---|\n{table}")
+    with st.expander("Everything that is kept of it"):
+        st.json(dict(info), expanded=1)
+        st.json(dict(run.summary), expanded=False)
+        st.caption(plain(f"Saved in {run.path}"))
+
+
+# ---- export
+
+
+def exporting(run: Run, name: str) -> None:
+    """A zip of everything, made when it is asked for."""
+    st.markdown("**Export**")
+    st.caption(
+        "Data, tables (CSV), pictures (SVG, PNG), the circuit as a page, and a report in one HTML file."
+    )
+    if st.session_state.get("exporting") != name:
+        st.button(
+            "Prepare the export", key="export", icon=":material/package_2:", width="stretch",
+            on_click=lambda: st.session_state.update(exporting=name),
+        )  # fmt: skip
+        return
+    key = ("export", str(run.path), state_of(run))
+    made = work.result(
+        key,
+        f"Export {name}",
+        lambda progress: np.frombuffer(bundle.bundle(run, name, progress), dtype=np.uint8),
+        lane="exports",
+    )
+    if made is None:
+        return
+    st.download_button(
+        f"Download {name}.zip ({made.nbytes / 1e6:.1f} MB)", made.tobytes(), f"{name}.zip", "application/zip",
+        key="download", type="primary", icon=":material/download:", width="stretch", on_click="ignore",
+    )  # fmt: skip
+
+
+def state_of(run: Run) -> tuple[tuple[str, int], ...]:
+    """When each of the run's files changed last."""
+    assert run.path is not None
+    return tuple(
+        (file.name, file.stat().st_mtime_ns) for file in sorted(run.path.iterdir()) if file.is_file()
+    )
+
+
+# ---- compare
+
+
+def comparing(view: View, run: Run, name: str, found: list[Listed]) -> None:
+    """Another run beside this one: what was asked, what came out, what the circuits share."""
+    st.markdown("**Compare**")
+    others = [other.path.name for other in found if other.path.name != name]
+    if view.other is not None and view.other not in others:
+        why = unknown("other run", view.other, others) if others else "there is no other run"
+        view = state.refuse(view, "other", why)
+    if not others:
+        st.caption("There is no other run to compare with.")
+        return
+    st.selectbox(
+        "With", [None, *others], **state.bound("other", view.other), format_func=lambda o: o or "no other run",
+    )  # fmt: skip
+    if view.other is None:
+        return
+    try:
+        second = runs.open_run(view.other)
+    except (ValueError, OSError) as error:
+        st.error(plain(str(error)))
+        return
+    st.dataframe(
+        pd.DataFrame(side_by_side(run, second), columns=["", name, view.other]), hide_index=True, row_height=28,
+    )  # fmt: skip
+    try:
+        compared = Comparison(run.circuit, second.circuit)
+    except ValueError:
+        st.caption("They are of models of different sizes, so that no edge can be shared.")
+        return
+    shared = compared.shared.n_edges
+    st.caption(
+        f"{shared:,} edges in both, {compared.only_a.n_edges:,} only in the first, {compared.only_b.n_edges:,} only in "
+        f"the second; Jaccard {compared.jaccard:.2f} of edges, {compared.node_jaccard:.2f} of nodes."
+    )
+    changes: dict[str, Any] = {**opened.ANEW, "run": name, "other": view.other}
+    page.link("circuit", "Draw both in one graph", view, icon=":material/difference:", **changes)
+
+
+def side_by_side(first: Run, second: Run) -> list[tuple[str, str, str]]:
+    """The numbers of two runs, and the settings in which they differ."""
+
+    def numbers(run: Run) -> dict[str, str]:
+        best = run.summary["circuits"][-1]
+        return {
+            "edges": f"{run.circuit.n_edges:,}",
+            "faithfulness": share(best["faithfulness"]),
+            "random sets": share(best["random"]["faithfulness"]),
+            "model's metric": f"{run.summary['metric_model']:.3f}",
+        }
+
+    def settings(run: Run) -> dict[str, str]:
+        names = (
+            "task",
+            "corruption",
+            "method",
+            "metric",
+            "steps",
+            "algorithm",
+            "ablation",
+            "examples",
+            "seed",
+        )
+        return {"model": run.info["model"]["name"], **{name: str(run.info.get(name, "")) for name in names}}
+
+    rows = [(key, value, numbers(second)[key]) for key, value in numbers(first).items()]
+    others = settings(second)
+    return rows + [
+        (key, value, others[key]) for key, value in settings(first).items() if value != others[key]
+    ]
+
+
+# ---- delete
+
+
+def deleting(name: str) -> None:
+    """Delete the run, after a second question."""
+    st.markdown("**Delete**")
+    with st.popover("Delete this run …", icon=":material/delete:", width="stretch"):
+        st.write(plain(f"{name} and everything in its folder will be gone for good."))
+        st.button("Delete it for good", key="delete", type="primary", on_click=delete, args=(name,))
+    problem = st.session_state.pop("delete_error", None)
+    if problem:
+        st.error(plain(problem))
+
+
+def delete(name: str) -> None:
+    try:
+        runs.delete(name)
+    except (ValueError, OSError) as error:
+        st.session_state["delete_error"] = str(error)
+        return
+    st.session_state.pop(f"note_{name}", None)
+    state.put(**{**opened.ANEW, "run": None})
+    st.toast(plain(f"{name} was deleted."))
+
+
+if __name__ == "__main__":
+    show()

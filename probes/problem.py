@@ -108,7 +108,7 @@ def classes_of(problem: Problem, i: int, n: int) -> tuple[np.ndarray, np.ndarray
     classes = np.unique(y[problem.chosen(n)])
     if len(classes) < 2:
         raise ValueError(
-            f"a probe needs two classes or more; every fitted row of problem {i} has the class {classes[0]!r}"
+            f"a probe needs two classes or more; every fitted row of problem {i} has the class {classes.tolist()[0]!r}"
         )
     index = np.searchsorted(classes, y).clip(max=len(classes) - 1)
     return classes, np.where(classes[index] == y, index, 0)

@@ -15,7 +15,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-
 REST = 1e-6  # a step that changes the loss by less, in nats per row, is rest
 
 

@@ -50,7 +50,7 @@ class Linear(ClassifierMixin, BaseEstimator):
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"a probe needs two classes or more; every row has the class {self.classes_[0]!r}"
+                f"a probe needs two classes or more; every row has the class {self.classes_.tolist()[0]!r}"
             )
         return X, index
 

@@ -70,7 +70,8 @@ class Structural(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"rank is {self.rank}, epochs {self.epochs}, batch_size {self.batch_size}; all must be 1 or more"
             )
-        X, heads = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        heads = np.asarray(y)
         texts = trees(heads)
         gold = [self._gold(np.searchsorted(t, heads[t]) - (heads[t] < 0)) for t in texts]
         mean, inverse_scale = standardisation(X)

@@ -75,7 +75,7 @@ class AttentionPoolingProbe(ClassifierMixin, BaseEstimator):
         c, d = len(self.classes_), texts.shape[2]
         if c < 2:
             raise ValueError(
-                f"a probe needs two classes or more; every row has the class {self.classes_[0]!r}"
+                f"a probe needs two classes or more; every row has the class {self.classes_.tolist()[0]!r}"
             )
         self.width_ = d
         self.mean_, self.inverse_scale_ = standardisation(texts[there])

@@ -65,7 +65,7 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
         c = len(self.classes_)
         if c < 2:
             raise ValueError(
-                f"a probe needs two classes or more; every row has the class {self.classes_[0]!r}"
+                f"a probe needs two classes or more; every row has the class {self.classes_.tolist()[0]!r}"
             )
         self.mean_, self.inverse_scale_ = standardisation(X)
         z = torch.from_numpy((X - self.mean_) * self.inverse_scale_).float().to(self.device)

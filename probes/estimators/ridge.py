@@ -96,7 +96,7 @@ def many(x: Tensor, problems: Sequence[Problem], options: dict[str, Any], progre
     fitted = masks(problems, len(x), x.device)
     questions = []
     for i, (problem, rows) in enumerate(zip(problems, fitted, strict=True)):
-        values = torch.from_numpy(np.asarray(problem.y, dtype=np.float64).reshape(len(x), -1)).to(x.device)
+        values = torch.from_numpy(np.array(problem.y, dtype=np.float64).reshape(len(x), -1)).to(x.device)
         if not bool((values if rows is None else values[rows]).isfinite().all()):
             raise ValueError(f"the values of problem {i} have a NaN or an infinity")
         alphas = _alphas(known["alpha"] if problem.penalty is None else problem.penalty, known["alphas"])

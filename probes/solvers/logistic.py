@@ -92,7 +92,7 @@ def _chunks(questions: Sequence[Question], n: int) -> Iterator[list[int]]:
         yield chunk
 
 
-def _columns(design: Design, questions: Sequence[Question]) -> Columns:
+def columns_of(design: Design, questions: Sequence[Question]) -> Columns:
     k, n, device = questions[0].k, design.n, design.x.device
     y = torch.zeros(len(questions), k, n, device=device)
     s = torch.ones(len(questions), 1, n, device=device)
@@ -108,7 +108,7 @@ def _columns(design: Design, questions: Sequence[Question]) -> Columns:
 
 
 def _chunk(design: Design, questions: Sequence[Question], tol: float, steps: int) -> list[Answer]:
-    columns = _columns(design, questions)
+    columns = columns_of(design, questions)
     rows = columns.rows
     target = rows * max(tol, FLOAT32)
     state = State(columns.start(design.r), torch.full_like(rows, torch.inf), torch.zeros_like(rows).long())
@@ -159,14 +159,8 @@ def _own(
     for _ in range(ROUNDS):
         part, own = columns[chosen], State(state.w[chosen], state.excess[chosen], state.steps[chosen])
         metric = OwnMetric.of(design, part, scores(design.features, own.w), group)
-        minimise(
-            design.features,
-            part,
-            own,
-            metric,
-            OWN * target[chosen],
-            steps=min(RENEW, steps - int(own.steps.max())),
-        )
+        further = min(RENEW, steps - int(own.steps.max()))
+        minimise(design.features, part, own, metric, OWN * target[chosen], steps=further)
         state.w[chosen], state.excess[chosen], state.steps[chosen] = own.w, own.excess, own.steps
         keep = (own.excess > OWN * target[chosen]) & (own.steps < steps)
         chosen, group = chosen[keep], group[keep]

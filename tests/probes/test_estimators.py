@@ -186,7 +186,7 @@ def test_ridge_is_scikit_learns() -> None:
         assert ours.alpha_ == pytest.approx(theirs.alpha_)
         np.testing.assert_allclose(ours.predict(x), theirs.predict(scaler.transform(x)), rtol=1e-6)
         assert ours.score(x, target) == pytest.approx(theirs.score(scaler.transform(x), target))
-    with pytest.raises(ValueError, match="alpha is -1.0; it must be positive"):
+    with pytest.raises(ValueError, match=r"alpha is -1\.0; it must be positive"):
         RidgeProbe(alpha=-1).fit(x, y)
 
 

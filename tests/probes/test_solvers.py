@@ -176,7 +176,7 @@ def test_own_metric_is_the_inverse_of_the_hessian(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(metric, "KEPT", 1.0)
     x = features("well")
     design = Design(torch.from_numpy(x))
-    columns = logistic._columns(
+    columns = logistic.columns_of(
         design, [logistic.Question(torch.from_numpy(labels("well", x)), None, 2, 1.0)]
     )
     w = torch.randn(1, 1, design.width) * 0.1

@@ -69,6 +69,15 @@ def layer_patterns(model: Transformer, ids: Sequence[int], layer: int) -> NDArra
     return cache["pattern", layer][0].float().cpu().numpy()
 
 
+@torch.no_grad()
+def value_sizes(model: Transformer, ids: Sequence[int], layer: int) -> NDArray[np.float32]:
+    """The norm of what each head would write if it looked at one key only, ‖v W_O‖ [h, k]."""
+    attn = model.block(layer).attn
+    values = model.activations(torch.tensor([list(ids)]), [attn.hook_v])[attn.hook_v][0]  # [k, g, e]
+    values = values.repeat_interleave(model.cfg.n_heads // model.cfg.n_key_value_heads, 1)
+    return torch.einsum("khe,hed->hkd", values, attn.W_O).float().norm(dim=-1).cpu().numpy()
+
+
 def repeated_ids(model: Transformer, length: int = REPEATED) -> list[int]:
     """Random tokens and the same tokens again, after the usual first token: what induction heads are told by.
 

@@ -33,6 +33,16 @@ def without_sink(pattern: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.divide(left, total, out=np.zeros_like(left), where=total > 0)
 
 
+def weighted_by(pattern: NDArray[np.floating], sizes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A pattern [q, k], each weight times the size [k] of what is written there, rows summing to one again.
+
+    A key that is looked at but whose value is small contributes little (Kobayashi et al. 2020, arXiv 2004.10102).
+    """
+    weighted = pattern * sizes
+    total = weighted.sum(-1, keepdims=True)
+    return np.divide(weighted, total, out=np.zeros_like(weighted), where=total > 0)
+
+
 def attention_payload(
     pattern: NDArray[np.floating], tokens: Sequence[str], *, title: str, causal: bool = True
 ) -> AttentionPayload:

@@ -10,15 +10,14 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from circuits.places import head_name, place
+from circuits.places import head_name
 from dashboard import page, sidebar, state, survey, work
-from dashboard.components.attention import attention
 from dashboard.components.gallery import gallery
-from dashboard.figures.attention import attention_payload, without_sink
-from dashboard.figures.head_kinds import KINDS, TELLING, strongest_kind
+from dashboard.figures.head_kinds import KINDS, strongest_kind
 from dashboard.figures.montage import gallery_payload
 from dashboard.figures.ranking import rank_labels, ranking
 from dashboard.head_effects import EFFECTS, HeadEffects, head_effects
+from dashboard.head_views import chosen_head, head_attention, surveyed
 from dashboard.page import Page
 from dashboard.plain import plain
 from dashboard.state import View
@@ -28,7 +27,7 @@ from lens.nearest import unknown
 
 PAGE = Page(title="Heads", icon=":material/grid_view:", order=2)
 
-ON_PROMPT, ON_REPEATS = "this prompt", "random tokens, repeated"
+ON_PROMPT, ON_REPEATS = "this prompt", "repeated random tokens"
 BY_LAYER = "layer"
 PAIRS = 8
 Columns = dict[str, NDArray[np.floating]]
@@ -55,17 +54,7 @@ def show() -> None:
     if columns is not None:
         gallery_and_head(view, subject, found, at, columns, order)
         table(view, columns, order, at)
-    page.next_step("patching", f"See what {head_name(*at)} does for the answer", view, node=head_name(*at))
-
-
-def surveyed(model: Any, name: str, ids: list[int]) -> Survey | None:
-    """All heads on these tokens, computed once per model and tokens."""
-    return work.result(
-        ("survey", model.revision, name, tuple(ids)),
-        f"Attention of all heads on {len(ids)} tokens",
-        lambda progress: survey.survey(model, ids, progress),
-        lane=name,
-    )
+    page.next_step("head", f"Take {head_name(*at)} apart", view, node=head_name(*at))
 
 
 def effects(subject: Subject, n: int) -> HeadEffects | None:
@@ -79,21 +68,6 @@ def effects(subject: Subject, n: int) -> HeadEffects | None:
         lambda progress: head_effects(model, pairs, metric, progress),
         lane=subject.name,
     )
-
-
-def chosen_head(view: View, model: Any, found: Survey) -> tuple[View, tuple[int, int]]:
-    """The head of the address, or else the one with the most telling pattern."""
-    layers, heads = model.cfg.n_layers, model.cfg.n_heads
-    if view.node is not None:
-        node = place(view.node)
-        if node.kind == "head" and node.layer is not None and node.head is not None:
-            if node.layer < layers and node.head < heads:
-                return view, (node.layer, node.head)
-            why = f"{view.node} is not a head of {model.name}, which has a0.h0 to a{layers - 1}.h{heads - 1}"
-            view = state.refuse(view, "node", why)
-    telling = np.nan_to_num(found.scores[..., :TELLING], nan=0.0).max(-1)
-    layer, head = np.unravel_index(int(telling.argmax()), telling.shape)
-    return view, (int(layer), int(head))
 
 
 # ---- ranking
@@ -116,7 +90,7 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
 
     No scores while those asked for are being computed.
     """
-    a, b, c, d = st.columns([4, 5, 5, 4], vertical_alignment="bottom", gap="medium")
+    a, b, c = st.columns([3, 5, 3], vertical_alignment="bottom", gap="medium")
     key = "rank_by"
     now = view.sort or BY_LAYER
     if st.session_state.get(key) != now:
@@ -142,13 +116,14 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
     columns: Columns = {kind.title: scored.scores[..., i] for i, kind in enumerate(KINDS)}
     if np.isnan(scored.scores[..., 2]).all():
         st.caption("This prompt repeats no token, so it says nothing about duplicates and induction.")
-    with_effects(view, subject, columns)
+    with c:
+        with_effects(view, subject, columns)
     if view.sort is None:
         return columns, None
     if view.sort not in columns:
         return (None, None) if subject.pairs is not None else (columns, None)
     values = columns[view.sort]
-    return columns, filtered(view.sort, values, c, d)
+    return columns, filtered(view.sort, values)
 
 
 def with_effects(view: View, subject: Subject, columns: Columns) -> None:
@@ -181,7 +156,7 @@ def with_effects(view: View, subject: Subject, columns: Columns) -> None:
         columns.update({effect.title: getattr(found, effect.field) for effect in EFFECTS})
 
 
-def filtered(title: str, values: NDArray[np.floating], left: Any, right: Any) -> list[int]:
+def filtered(title: str, values: NDArray[np.floating]) -> list[int]:
     """Sliders for the least value and the layers; gives the heads that are left, best first."""
     layers = len(values)
     by_size = title in {effect.title for effect in EFFECTS}
@@ -189,6 +164,7 @@ def filtered(title: str, values: NDArray[np.floating], left: Any, right: Any) ->
     most = float(known.max()) if known.size else 0.0
     if known.size == 0:
         st.caption(plain(f"There is no {title} to rank by on these prompts."))
+    left, right = st.columns(2, gap="large")
     if most > 0:
         step = 10.0 ** (math.floor(math.log10(most)) - 1)
         top = math.floor(most / step) * step
@@ -226,7 +202,7 @@ def gallery_and_head(
     layers, heads = found.scores.shape[:2]
     left, right = st.columns([11, 9], gap="medium")
     with left:
-        title, switch = st.columns([3, 2], vertical_alignment="center")
+        title, switch = st.columns(2, vertical_alignment="center")
         title.subheader("All heads" if order is None else f"{len(order)} heads by {view.sort}", divider=False)
         hide = switch.toggle(
             "Hide the sink", key="hide_sink",
@@ -246,7 +222,10 @@ def gallery_and_head(
     with right:
         kind = strongest_kind(found.scores[at])
         st.subheader(f"{head_name(*at)}" + (f" · {kind}" if kind else ""), divider=False)
-        one_head(view, subject, at, hide)
+        head_attention(
+            subject, at, subject.ids, key="attention", query=view.query, hide_sink=hide,
+            on_query=lambda position: state.put(query=position),
+        )  # fmt: skip
 
 
 def about(found: Survey, columns: Columns, sort: str | None) -> list[str]:
@@ -257,30 +236,6 @@ def about(found: Survey, columns: Columns, sort: str | None) -> list[str]:
         ranked_by = f"{sort} {columns[sort][at]:.3f}" if sort in columns and sort is not None else ""
         lines.append("\n".join(filter(None, [head_name(*at), strongest_kind(found.scores[at]), ranked_by])))
     return lines
-
-
-def one_head(view: View, subject: Subject, at: tuple[int, int], hide: bool) -> None:
-    """One head's attention over the text of the prompt."""
-    layer, head = at
-    model, ids = subject.model, subject.ids
-    patterns = work.result(
-        ("patterns", model.revision, subject.name, tuple(ids), layer),
-        f"Attention of layer {layer}",
-        lambda progress: survey.layer_patterns(model, ids, layer),
-        lane=subject.name,
-    )
-    if patterns is None:
-        return
-    query = view.query if view.query is None or view.query < len(ids) else None
-    attention(
-        attention_payload(
-            without_sink(patterns[head]) if hide else patterns[head], model.to_str_tokens(ids),
-            title=f"Attention of {head_name(*at)}", causal=model.cfg.stack.causal,
-        ),
-        key="attention",
-        query=query,
-        on_query=lambda position: state.put(query=position),
-    )  # fmt: skip
 
 
 # ---- table

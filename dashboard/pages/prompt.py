@@ -17,6 +17,7 @@ from dashboard.components.prompts import prompts
 from dashboard.figures import attribution
 from dashboard.figures.lens import lens_grid, shadings, stream_names
 from dashboard.figures.prompts import prompts_payload, side
+from dashboard.figures.token_table import visible
 from dashboard.page import Page
 from dashboard.plain import plain
 from dashboard.predictions import Predictions, predictions
@@ -154,11 +155,6 @@ def next_tokens(subject: Subject, found: Predictions, at: int) -> None:
             ),
         },
     )  # fmt: skip
-
-
-def visible(token: str) -> str:
-    """A token with its spaces and line breaks seen."""
-    return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
 
 
 # ---- logit lens

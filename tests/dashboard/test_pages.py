@@ -83,14 +83,14 @@ def test_heads_of_the_default_prompt(app, empty_runs):
     assert list(frame.columns) == ["head", *(kind.title for kind in KINDS)]
     assert len(frame) == 8
     assert frame["induction"].max() > 0.4, "the model has a clear induction head"
-    assert labels(at)[-1].startswith("See what a")
+    assert labels(at)[-1].startswith("Take a")
 
 
 def test_a_link_selects_prompt_and_head(app, saved_runs):
     at = app("heads", saved_runs, model=MODEL, run=RUN, node="a1.h3")
     assert any(heading.startswith("a1.h3") for heading in [s.value for s in at.subheader])
     assert at.text_area[0].value
-    assert labels(at)[-1] == "See what a1.h3 does for the answer"
+    assert labels(at)[-1] == "Take a1.h3 apart"
 
 
 @pytest.mark.parametrize(

@@ -213,23 +213,23 @@ def _record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return record, told
 
 
+_WORDS = {"site", "position", "target", "value", "estimator", "metric", "layers", "note"}
+_MARKS = {"chosen_inside", "chosen_after_the_fact"}
+
+
 def _table(file: Path) -> pd.DataFrame:
+    """The table, every number as it was written."""
     import pandas as pd
 
     try:
-        table = pd.read_csv(
-            StringIO(file.read_text(encoding="utf-8")), float_precision="round_trip", keep_default_na=False,
-            na_values={name: [""] for name in _numbers(file)},
-        )  # fmt: skip
-        return table.astype({"layer": "Int64", "chosen_inside": bool, "chosen_after_the_fact": bool})
+        table = pd.read_csv(StringIO(file.read_text(encoding="utf-8")), dtype=str, keep_default_na=False)
+        for name in table.columns.difference([*_WORDS, *_MARKS]):
+            table[name] = [float(text) if text else float("nan") for text in table[name]]
+        for name in _MARKS:
+            table[name] = [{"True": True, "False": False}[text] for text in table[name]]
+        return table.astype({"layer": "Int64", "n": "int64"})
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{str(file)!r} is not the table of a run of probes") from error
-
-
-def _numbers(file: Path) -> list[str]:
-    header = file.read_text(encoding="utf-8").split("\n", 1)[0].split(",")
-    words = {"site", "position", "target", "value", "estimator", "metric", "layers", "note"}
-    return [name for name in header if name not in words]
 
 
 def _predictions(file: Path, told: Mapping[str, Any]) -> dict[str, Predictions]:

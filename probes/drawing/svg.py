@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
+Number = float | int
+
 COLOURS = 7
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "1 3", "12 4")
 
 
-def sheet(width: float, height: float, title: str, note: str, parts: Sequence[str]) -> str:
+def sheet(width: Number, height: Number, title: str, note: str, parts: Sequence[str]) -> str:
     """One `<svg>` element with a title, a line below it, and parts."""
     told = text_of(title)
     return "\n".join([
@@ -42,7 +44,7 @@ def text_of(value: str) -> str:
     return escape("".join(c if c.isprintable() else " " for c in value), quote=True)
 
 
-def words(x: float, y: float, value: str, kind: str = "", anchor: str = "start", extra: str = "") -> str:
+def words(x: Number, y: Number, value: str, kind: str = "", anchor: str = "start", extra: str = "") -> str:
     """A line of text."""
     kept = f' class="{kind}"' if kind else ""
     return f'<text{kept} x="{n(x)}" y="{n(y)}" text-anchor="{anchor}"{extra}>{text_of(value)}</text>'
@@ -53,7 +55,7 @@ def shortened(value: str, most: int) -> str:
     return value if len(value) <= most else value[: most - 1] + "…"
 
 
-def n(value: float) -> str:
+def n(value: Number) -> str:
     """A coordinate."""
     return f"{value:.1f}".removesuffix(".0")
 
@@ -67,14 +69,14 @@ class Panel:
         x, y: the ranges that it shows.
     """
 
-    left: float
-    top: float
-    width: float
-    height: float
-    x: tuple[float, float]
-    y: tuple[float, float]
+    left: Number
+    top: Number
+    width: Number
+    height: Number
+    x: tuple[Number, Number]
+    y: tuple[Number, Number]
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
+    def at(self, x: Number, y: Number) -> tuple[Number, Number]:
         """A point's place on the sheet."""
         (x0, x1), (y0, y1) = self.x, self.y
         return (
@@ -82,7 +84,7 @@ class Panel:
             self.top + self.height - (y - y0) / (y1 - y0) * self.height,
         )
 
-    def path(self, points: Sequence[tuple[float, float]]) -> str:
+    def path(self, points: Sequence[tuple[Number, Number]]) -> str:
         """The `d` of a line through points; gaps where a coordinate is NaN."""
         parts, begun = [], False
         for x, y in points:
@@ -95,7 +97,7 @@ class Panel:
         return "".join(parts)
 
     def grid(
-        self, x_label: str, y_label: str, x_ticks: Sequence[float], y_ticks: Sequence[float]
+        self, x_label: str, y_label: str, x_ticks: Sequence[Number], y_ticks: Sequence[Number]
     ) -> list[str]:
         """Lines, numbers and names of both axes."""
         lines = []
@@ -114,13 +116,13 @@ class Panel:
         return lines
 
 
-def number(value: float) -> str:
+def number(value: Number) -> str:
     """A tick's number, with a proper minus."""
     text = f"{value:.10g}"
     return text.replace("-", "−")
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
+def ticks(low: Number, high: Number, about: int = 6) -> list[Number]:
     """Round numbers from low to high."""
     if not high > low:
         return [low]
@@ -132,7 +134,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread(places: Sequence[Number], gap: Number, low: Number, high: Number) -> list[Number]:
     """Places moved apart so that neighbours are `gap` apart, between low and high where there is room."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     found = list(places)

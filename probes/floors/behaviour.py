@@ -5,7 +5,7 @@
 3. Per fold a logistic regression on these c numbers (their difference, for two classes), which does no more than set
    the threshold: a model that leans towards one word is not punished for it.
 
-Letters: n rows, c classes, b batch.
+Letters: n rows, c classes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from probes.crossfit import direct
 from probes.floor import Answers, Decide, Floor, Place, Setting
 from probes.labelled import Labelled
+from probes.prompts import Prompts
 from probes.splits import Fold
 from probes.trial import Trial
 
@@ -53,22 +53,11 @@ def asked(model: Transformer, labelled: Labelled, answers: Answers, batch_size: 
         answers.template.replace("{text}", texts[i]).replace("{word}", word)
         for i, word in zip(labelled.text.tolist(), words, strict=True)
     ]
-    ids = [tokenizer.prompt(prompt) for prompt in prompts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    found = np.zeros((len(ids), len(first)))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        lengths = torch.tensor([len(ids[i]) for i in rows])
-        padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for place, i in enumerate(rows):
-            padded[place, : len(ids[i])] = torch.tensor(ids[i])
-        mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        logits = model(
-            padded.to(model.device), attention_mask=mask.to(model.device),
-            logits_at=(lengths - 1).to(model.device),
-        )  # fmt: skip
+    found = np.zeros((len(prompts), len(first)))
+    for batch in Prompts.of(model, prompts).batches(model, batch_size):
+        logits = model(batch.ids, attention_mask=batch.attention_mask, logits_at=batch.lengths - 1)
         logp = logits[:, 0].double().log_softmax(-1).cpu()
-        found[rows] = logp[:, list(first.values())].numpy()
+        found[batch.index.cpu().numpy()] = logp[:, list(first.values())].numpy()
     return found
 
 

@@ -173,6 +173,31 @@ def check_length(cfg: ModelConfig, total: int) -> None:
         raise ValueError(f"the prompt has {total} tokens and {cfg.name} takes at most {limit}")
 
 
+def global_tokens(
+    cfg: ModelConfig, given: ModelInputs, valid: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """True at tokens that see all others and are seen by all, [b, p]; None where there are none.
+
+    Raises:
+        ValueError: the model has no such tokens, or the shape does not fit.
+    """
+    chosen = given.global_tokens
+    if cfg.stack.global_tokens is None:
+        if chosen is not None:
+            raise ValueError(f"{cfg.name} has no global tokens")
+        return None
+    if chosen is None and cfg.stack.global_tokens == "first":
+        place = torch.arange(given.n)[None] if valid is None else valid.long().cumsum(-1) - 1
+        chosen = (place == 0).expand(given.n_rows, -1)
+    if chosen is None:
+        return None
+    if chosen.shape != (given.n_rows, given.n):
+        raise ValueError(f"global_tokens is {tuple(chosen.shape)} and the run has {(given.n_rows, given.n)}")
+    chosen = chosen.to(device=device, dtype=torch.bool)
+    chosen = chosen if valid is None else chosen & valid
+    return chosen if bool(chosen.any()) else None
+
+
 def validity(
     mask: Tensor | None, past: KeyValues | None, n: int, batch: int, device: torch.device
 ) -> Tensor | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lens import rotary
@@ -16,7 +16,11 @@ from lens.config import StackConfig
 from lens.frame import Frame
 from lens.kv import KeyValues
 from lens.norm import Norm
+from lens.relative import BucketTable, DistanceTable
 from lens.taps import OFF, AnyTaps
+
+Relative = BucketTable | DistanceTable | None
+Seers = tuple[Tensor, Tensor, Tensor]
 
 
 class Attention(nn.Module):
@@ -26,7 +30,7 @@ class Attention(nn.Module):
     capped); per-head results only where tapped.
     """
 
-    def __init__(self, site: str, cfg: StackConfig, layer: int) -> None:
+    def __init__(self, site: str, cfg: StackConfig, layer: int, relative: Relative = None) -> None:
         super().__init__()
         self.cfg, self.layer = cfg, layer
         d, e, h, g, bias = cfg.d_model, cfg.d_head, cfg.n_heads, cfg.n_kv_heads, cfg.attn_bias
@@ -40,8 +44,15 @@ class Attention(nn.Module):
             widths = (e, e) if cfg.qk_norm == "head" else (h * e, g * e)
             self.q_norm = Norm(f"{site}.q_norm", widths[0], cfg.norm, cfg.norm_eps, cfg.norm_unit_offset)
             self.k_norm = Norm(f"{site}.k_norm", widths[1], cfg.norm, cfg.norm_eps, cfg.norm_unit_offset)
+        self._relative = (relative,)  # the stack's, so not a part of this module
+        for term in cfg.own_terms:
+            setattr(self, f"pos_{term}", nn.Linear(d, h * e))
+        if cfg.global_tokens:
+            self.q_global, self.k_global, self.v_global = (nn.Linear(d, h * e) for _ in range(3))
         self.hook_q, self.hook_k, self.hook_v = f"{site}.hook_q", f"{site}.hook_k", f"{site}.hook_v"
         self.hook_rot_q, self.hook_rot_k = f"{site}.hook_rot_q", f"{site}.hook_rot_k"
+        self.hook_q_global, self.hook_k_global = f"{site}.hook_q_global", f"{site}.hook_k_global"
+        self.hook_v_global, self.hook_pos_scores = f"{site}.hook_v_global", f"{site}.hook_pos_scores"
         self.hook_attn_scores, self.hook_pattern = f"{site}.hook_attn_scores", f"{site}.hook_pattern"
         self.hook_z, self.hook_result = f"{site}.hook_z", f"{site}.hook_result"
 
@@ -67,10 +78,12 @@ class Attention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if past is not None:
             k, v = past.join(self.layer, k, v)
+        bias = None if self.cfg.relative is None else self.position_scores(q, k, frame, taps)
+        seers = None if frame.global_tokens is None else self.seers(inputs, taps)
         if self.cfg.attn_softcap or taps.wants(self.hook_attn_scores, self.hook_pattern):
-            z = self.explicit(q, k, v, frame, taps)
+            z = self.explicit(q, k, v, frame, taps, bias, seers)
         else:
-            z = self.fused(q, k, v, frame)
+            z = self.fused(q, k, v, frame, bias, seers)
         z = taps(self.hook_z, z.transpose(1, 2))
         if taps.wants(self.hook_result):
             if not taps.alters(self.hook_result):
@@ -89,11 +102,7 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "b p h e"], Float[Tensor, "b p g e"], Float[Tensor, "b p g e"]]:
         """Queries, keys and values as attention uses them: normed and rotated."""
         c, e = self.cfg, self.cfg.d_head
-        if isinstance(inputs, tuple):
-            weights = ((self.q, self.W_Q), (self.k, self.W_K), (self.v, self.W_V))
-            q, k, v = (_per_head_linear(x, W, linear) for x, (linear, W) in zip(inputs, weights, strict=True))
-        else:
-            q, k, v = (linear(inputs).unflatten(-1, (-1, e)) for linear in (self.q, self.k, self.v))
+        q, k, v = _projected(inputs, (self.q, self.k, self.v), e)
         q, k, v = taps(self.hook_q, q), taps(self.hook_k, k), taps(self.hook_v, v)
         if c.qk_norm == "head":
             q, k = self.q_norm(q, taps), self.k_norm(k, taps)
@@ -108,19 +117,50 @@ class Attention(nn.Module):
             q, k = taps(self.hook_rot_q, q), taps(self.hook_rot_k, k)
         return q, k, v
 
+    def position_scores(
+        self, q: Float[Tensor, "b h p e"], k: Float[Tensor, "b h k e"], frame: Frame, taps: AnyTaps
+    ) -> Float[Tensor, "b2 h p k"]:
+        """What the distances between positions add to the scores."""
+        relative = self._relative[0]
+        if isinstance(relative, DistanceTable):
+            of_content = "" if relative.cfg.shared else "pos_"
+            maps = {term: getattr(self, f"{of_content}{term}") for term in relative.cfg.terms}
+            bias = relative.scores(q, k, maps.get("q"), maps.get("k"), frame) * self.scale
+        else:
+            assert relative is not None
+            bias = relative.bias(frame)
+        if taps.wants(self.hook_pos_scores):
+            bias = taps(self.hook_pos_scores, bias.expand(q.shape[0], -1, -1, -1))
+        return bias
+
+    def seers(self, inputs: Tensor | tuple[Tensor, Tensor, Tensor], taps: AnyTaps) -> Seers:
+        """Queries, keys and values of the tokens that see everything, [b h p e]."""
+        found = _projected(inputs, (self.q_global, self.k_global, self.v_global), self.cfg.d_head)
+        sites = (self.hook_q_global, self.hook_k_global, self.hook_v_global)
+        q, k, v = (taps(site, x).transpose(1, 2) for site, x in zip(sites, found, strict=True))
+        return q, k, v
+
     def fused(
         self,
         q: Float[Tensor, "b h p e"],
         k: Float[Tensor, "b g k e"],
         v: Float[Tensor, "b g k e"],
         frame: Frame,
+        bias: Float[Tensor, "b2 h p k"] | None = None,
+        seers: Seers | None = None,
     ) -> Float[Tensor, "b h p e"]:
         """One kernel; scores and pattern never exist."""
-        triangle = frame.plainly_causal(self.window)
+        triangle = frame.plainly_causal(self.window) and bias is None
         mask = None if triangle else frame.mask(self.window)
-        return F.scaled_dot_product_attention(
+        if bias is not None:
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+        z = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=triangle, scale=self.scale, enable_gqa=q.shape[1] != k.shape[1]
         )
+        if seers is None:
+            return z
+        of_seers = F.scaled_dot_product_attention(*seers, attn_mask=mask, scale=self.scale)
+        return torch.where(_rows(frame), of_seers, z)
 
     def explicit(
         self,
@@ -129,18 +169,26 @@ class Attention(nn.Module):
         v: Float[Tensor, "b g k e"],
         frame: Frame,
         taps: AnyTaps,
+        bias: Float[Tensor, "b2 h p k"] | None = None,
+        seers: Seers | None = None,
     ) -> Float[Tensor, "b h p e"]:
         """The same in steps that can be read and edited."""
         g = k.shape[1]
         scores = _grouped(q * self.scale, k.mT, g)
+        if seers is not None:
+            scores = torch.where(_rows(frame), (seers[0] * self.scale) @ seers[1].mT, scores)
         if self.cfg.attn_softcap:
             scores = torch.tanh(scores / self.cfg.attn_softcap) * self.cfg.attn_softcap
+        if bias is not None:
+            scores = scores + bias
         mask = frame.mask(self.window)
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         scores = taps(self.hook_attn_scores, scores)
         pattern = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
-        return _grouped(taps(self.hook_pattern, pattern), v, g)
+        pattern = taps(self.hook_pattern, pattern)
+        z = _grouped(pattern, v, g)
+        return z if seers is None else torch.where(_rows(frame), pattern @ seers[2], z)
 
 
 def _grouped(a: Float[Tensor, "b h p x"], b: Float[Tensor, "b g x y"], g: int) -> Float[Tensor, "b h p y"]:
@@ -151,10 +199,25 @@ def _grouped(a: Float[Tensor, "b h p x"], b: Float[Tensor, "b g x y"], g: int) -
     return (a.reshape(a.shape[0], g, -1, a.shape[3]) @ b).reshape(a.shape[0], -1, p, b.shape[3])
 
 
-def _per_head_linear(
-    x: Float[Tensor, "b p h d"], weight: Float[Tensor, "h d e"], linear: nn.Linear
-) -> Float[Tensor, "b p h e"]:
-    y = torch.einsum("bphd,hde->bphe", x, weight)
+def _rows(frame: Frame) -> Bool[Tensor, "b 1 p 1"]:
+    """True at the queries that see everything."""
+    assert frame.global_tokens is not None
+    return frame.global_tokens[:, None, frame.past :, None]
+
+
+def _projected(
+    inputs: Tensor | tuple[Tensor, Tensor, Tensor], linears: tuple[nn.Linear, nn.Linear, nn.Linear], e: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One stream, or one per head and projection, through three linear maps, head by head, [b p h e]."""
+    if not isinstance(inputs, tuple):
+        q, k, v = (linear(inputs).unflatten(-1, (-1, e)) for linear in linears)
+    else:
+        q, k, v = (_per_head_linear(x, linear, e) for x, linear in zip(inputs, linears, strict=True))
+    return q, k, v
+
+
+def _per_head_linear(x: Float[Tensor, "b p h d"], linear: nn.Linear, e: int) -> Float[Tensor, "b p h e"]:
+    y = torch.einsum("bphd,hed->bphe", x, linear.weight.unflatten(0, (-1, e)))
     return y if linear.bias is None else y + linear.bias.unflatten(0, y.shape[2:])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lens.attention import Attention
+from lens.attention import Attention, Relative
 from lens.config import StackConfig
 from lens.experts import MixtureOfExperts
 from lens.frame import Frame
@@ -21,13 +21,13 @@ from lens.taps import OFF, AnyTaps
 class Block(nn.Module):
     """x + attention, then + MLP; in sequence or in parallel, with norms where `norm_placement` puts them."""
 
-    def __init__(self, site: str, cfg: StackConfig, layer: int) -> None:
+    def __init__(self, site: str, cfg: StackConfig, layer: int, relative: Relative = None) -> None:
         super().__init__()
         self.cfg, self.layer = cfg, layer
         self.pre = "in" in cfg.norm_placement
         self.after_sum = "add" in cfg.norm_placement and cfg.norm != "none"
         has_mlp = cfg.d_mlp is not None
-        self.attn = Attention(f"{site}.attn", cfg, layer)
+        self.attn = Attention(f"{site}.attn", cfg, layer, relative)
         self.mlp = (MixtureOfExperts if cfg.experts else MLP)(f"{site}.mlp", cfg) if has_mlp else None
 
         def norm(name: str, here: bool) -> Norm | None:

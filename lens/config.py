@@ -48,6 +48,36 @@ class Rotary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """A bias on scores per head and bucket of distances (T5, arXiv 1910.10683).
+
+    Of `n` buckets the larger ones widen up to `max_distance`, which all that lies beyond shares.
+    """
+
+    n: int
+    max_distance: int
+    kind: Literal["buckets"] = "buckets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disentangled:
+    """Scores of content on positions and of positions on content (DeBERTa, arXiv 2006.03654).
+
+    Distances up to `span` have a vector each, normalised if `norm`; from `log_from` on (None: never) steps
+    grow up to `max_distance`. `terms` names the projections of these vectors: as `k`eys for queries, as
+    `q`ueries for keys. `shared` projections are those of the content.
+    """
+
+    span: int
+    max_distance: int
+    log_from: int | None = None
+    terms: frozenset[Literal["q", "k"]] = frozenset({"q", "k"})
+    shared: bool = False
+    norm: bool = False
+    kind: Literal["disentangled"] = "disentangled"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experts:
     """A mixture of experts: a router sends each position to `top_k` of `n` MLPs.
 
@@ -90,6 +120,9 @@ class StackConfig:
     transformer `{add}`, Gemma-2 `{in, out}`, OLMo-2 `{out}`.
 
     `shared` gives for every layer the first layer that has the same parameters (ALBERT).
+
+    With `global_tokens`, some tokens are seen by all and see all, through projections of their own: those that
+    a run asks for, and without a word of it the first one or none.
     """
 
     n_layers: int
@@ -115,11 +148,20 @@ class StackConfig:
     qk_norm: Literal["head", "all"] | None = None  # over one head, or all heads before splitting (OLMo-2)
     windows: tuple[int | None, ...] | None = None  # per layer: positions visible, itself included
     rotary: tuple[Rotary | None, ...] | None = None  # per layer
+    relative: Buckets | Disentangled | None = None
+    global_tokens: Literal["asked", "first"] | None = None  # see and are seen from everywhere: Longformer
 
     act_fn: str = "gelu_new"
     gated: bool = False
     mlp_bias: bool = True
     experts: Experts | None = None
+
+    @property
+    def own_terms(self) -> tuple[Literal["q", "k"], ...]:
+        """The projections of distances that every layer has for itself."""
+        if not isinstance(self.relative, Disentangled) or self.relative.shared:
+            return ()
+        return tuple(sorted(self.relative.terms))
 
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
@@ -218,6 +260,8 @@ class ModelConfig:
             stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
         if stack.get("experts") is not None:
             stack["experts"] = Experts(**stack["experts"])
+        if stack.get("relative") is not None:
+            stack["relative"] = _relative(stack["relative"])
         heads = {"unembed": UnembedConfig, "pooler": PoolerConfig, "classifier": ClassifierConfig}
         try:
             for name, kind in heads.items():
@@ -226,6 +270,12 @@ class ModelConfig:
             return cls(embed=EmbedConfig(**values.pop("embed")), stack=StackConfig(**stack), **values)
         except TypeError as error:
             raise ValueError(f"not a model configuration of this version: {error}") from error
+
+
+def _relative(values: dict[str, Any]) -> Buckets | Disentangled:
+    if values.get("kind") == "buckets":
+        return Buckets(**values)
+    return Disentangled(**{**values, "terms": frozenset(values["terms"])})
 
 
 def _rotary(values: dict[str, Any] | None) -> Rotary | None:

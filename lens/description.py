@@ -151,6 +151,12 @@ def _positions(cfg: ModelConfig) -> str:
     if rotary is not None:
         part = "" if rotary.dim == cfg.d_head else f" on {rotary.dim} of {cfg.d_head} dimensions"
         kinds.append(f"rotary positions in attention{part} (base {rotary.theta:,.0f})")
+    if cfg.stack.relative is not None:
+        table = {
+            "buckets": "a bias per bucket of distances",
+            "disentangled": "distances meet queries and keys",
+        }
+        kinds.append(f"positions in the scores ({table[cfg.stack.relative.kind]})")
     return f"{' and '.join(kinds) or 'no positions'}; context of {cfg.n_ctx:,} tokens"
 
 
@@ -168,7 +174,13 @@ def _attention(c: StackConfig) -> str:
     windows = sorted({w for w in c.windows or () if w is not None})
     if windows:
         n = sum(w is not None for w in c.windows or ())
-        text += f", {n} of {c.n_layers} layers see the last {' or '.join(map(str, windows))} positions"
+        which = " or ".join(map(str, windows))
+        reach = (
+            f"the last {which} positions" if c.causal else f"less than {which} positions away on both sides"
+        )
+        text += f", {n} of {c.n_layers} layers see {reach}"
+    if c.global_tokens:
+        text += ", global tokens see and are seen from everywhere"
     if c.qk_norm:
         text += ", queries and keys normalised"
     return text if c.attn_softcap is None else f"{text}, scores bounded by {c.attn_softcap:g}"

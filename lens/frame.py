@@ -5,6 +5,9 @@ Letters: b batch (1 where all rows agree), p query position, k key position (cac
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -21,6 +24,7 @@ class Frame:
         valid: True where a token is real, [b, k] over cached and new positions; None: all are.
         past: cached positions before the first new one.
         causal: each position sees itself and what precedes it.
+        global_tokens: True where a token sees all others and is seen by all, [b, k]; None: there are none.
     """
 
     def __init__(
@@ -30,11 +34,14 @@ class Frame:
         valid: Bool[Tensor, "b k"] | None = None,
         past: int = 0,
         causal: bool = True,
+        global_tokens: Bool[Tensor, "b k"] | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.n, self.past, self.causal, self.valid, self.dtype = n, past, causal, valid, dtype
         self.device = valid.device if valid is not None else device
+        self.global_tokens = global_tokens
+        self._made: dict[Any, Any] = {}
         self._masks: dict[int | None, Tensor | None] = {}
         self._tables: dict[Rotary, tuple[Tensor, Tensor]] = {}
         if valid is None:
@@ -45,7 +52,8 @@ class Frame:
     def plainly_causal(self, window: int | None) -> bool:
         """Is the mask just a triangle, which the fused kernel makes itself?"""
         narrow = window is not None and window < self.past + self.n
-        return self.causal and self.valid is None and self.past == 0 and not narrow
+        plain = self.valid is None and self.global_tokens is None
+        return self.causal and plain and self.past == 0 and not narrow
 
     def mask(self, window: int | None) -> Bool[Tensor, "b 1 p k"] | None:
         """True where a query may look at a key; None where it may look everywhere.
@@ -70,9 +78,26 @@ class Frame:
             seen = seen & (apart < window)
             if not self.causal:
                 seen = seen & (apart > -window)
+        if self.global_tokens is not None:
+            chosen = self.global_tokens
+            seen = seen | chosen[:, None, :] | chosen[:, self.past :, None]
         if self.valid is not None:
             seen = (seen & self.valid[:, None, :]) | (k == q)
         return seen[:, None]
+
+    def distances(self) -> Int[Tensor, "b p k"]:
+        """How far each key is behind (above 0) or in front of its query, in tokens that are not padding."""
+        if self.valid is None:
+            place = torch.arange(self.past + self.n, device=self.device)[None]
+        else:
+            place = (self.valid.long().cumsum(-1) - 1).clamp(min=0)
+        return place[:, None, :] - place[:, self.past :, None]
+
+    def once(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives, made on the first call with this key in this run."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def tables(self, spec: Rotary) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the new positions."""

@@ -18,13 +18,14 @@ class ModelInputs:
 
     Either `ids`, or the `stream` that a run starts from. `mask`: True (1) where a token is real, over cached
     and new positions; None where all are. `types`: 0 for the first text of a pair, 1 for the second; None
-    where all are 0.
+    where all are 0. `global_tokens`: True at tokens that see all others and are seen by all (Longformer).
     """
 
     ids: Tensor | None = None  # [b, p]
     stream: Tensor | None = None  # [b, p, d]
     mask: Tensor | None = None  # [b, k]
     types: Tensor | None = None  # [b, p]
+    global_tokens: Tensor | None = None  # [b, p]
 
     @property
     def n_rows(self) -> int:
@@ -44,5 +45,8 @@ class ModelInputs:
 
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same on `device`."""
-        tensors = {name: getattr(self, name) for name in ("ids", "stream", "mask", "types")}
+        tensors = {name: getattr(self, name) for name in TENSORS}
         return ModelInputs(**{name: None if t is None else t.to(device) for name, t in tensors.items()})
+
+
+TENSORS = ("ids", "stream", "mask", "types", "global_tokens")

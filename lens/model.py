@@ -143,6 +143,7 @@ class Transformer(nn.Module):
         arguments.check_past(past, given.n_rows, span, self.cfg)
         arguments.check_logits_at(logits_at, given.n_rows, given.n)
         frame = self.frame(given.n, attention_mask=given.mask, past=past, batch=given.n_rows)
+        frame.global_tokens = arguments.global_tokens(self.cfg, given, frame.valid, self.device)
         x = given.stream
         if x is None:
             assert given.ids is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -13,6 +13,7 @@ def shapes_of(cfg: ModelConfig) -> Shapes:
     shapes = _embed(cfg.embed, c.d_model)
     for layer in range(c.n_layers):
         shapes |= {f"stack.blocks.{layer}.{name}": shape for name, shape in _block(c).items()}
+    shapes |= _relative(c)
     if c.final_norm and c.norm != "none":
         shapes |= _norm(c, "stack.ln_final", c.d_model)
     if cfg.pooler is not None:
@@ -73,6 +74,10 @@ def _block(c: StackConfig) -> Shapes:
     if c.qk_norm:
         shapes |= _norm(c, "attn.q_norm", c.d_head if c.qk_norm == "head" else queries)
         shapes |= _norm(c, "attn.k_norm", c.d_head if c.qk_norm == "head" else keys)
+    for term in c.own_terms:
+        shapes |= _linear(f"attn.pos_{term}", queries, c.d_model, True)
+    for name in "qkv" if c.global_tokens else "":
+        shapes |= _linear(f"attn.{name}_global", queries, c.d_model, True)
     if c.experts is not None:
         shapes |= _linear("mlp.router", c.experts.n, c.d_model, False)
         for e in range(c.experts.n):
@@ -80,6 +85,16 @@ def _block(c: StackConfig) -> Shapes:
     else:
         shapes |= _mlp(c, "mlp")
     return shapes
+
+
+def _relative(c: StackConfig) -> Shapes:
+    r = c.relative
+    if r is None:
+        return {}
+    if isinstance(r, Buckets):
+        return {"stack.relative.table.weight": (r.n, c.n_heads)}
+    norm: Shapes = {f"stack.relative.ln.{leaf}": (c.d_model,) for leaf in ("weight", "bias")}
+    return {"stack.relative.table.weight": (2 * r.span, c.d_model)} | (norm if r.norm else {})
 
 
 def _mlp(c: StackConfig, path: str) -> Shapes:

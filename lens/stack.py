@@ -13,6 +13,7 @@ from lens.config import StackConfig
 from lens.frame import Frame
 from lens.kv import KeyValues
 from lens.norm import Norm
+from lens.relative import table_of
 from lens.taps import OFF, AnyTaps
 
 
@@ -22,7 +23,10 @@ class Stack(nn.Module):
     def __init__(self, cfg: StackConfig, site: str = "blocks", final_site: str = "ln_final") -> None:
         super().__init__()
         self.cfg = cfg
-        self.blocks = nn.ModuleList(Block(f"{site}.{layer}", cfg, layer) for layer in range(cfg.n_layers))
+        self.relative = table_of(cfg)
+        self.blocks = nn.ModuleList(
+            Block(f"{site}.{layer}", cfg, layer, self.relative) for layer in range(cfg.n_layers)
+        )
         self.share()
         has_norm = cfg.final_norm and cfg.norm != "none"
         self.ln_final = (

@@ -40,6 +40,8 @@ GATED = Where("gated", lambda c: c.gated)
 SEQUENTIAL = Where("MLP after attention", lambda c: c.d_mlp is not None and not c.parallel)
 OWN_NORM = Where("a norm of the MLP's own", lambda c: not c.shared_norm)
 ROTARY = Where("rotary positions", lambda c: c.rotary is not None)
+RELATIVE = Where("positions in the scores", lambda c: c.relative is not None)
+GLOBAL = Where("global tokens", lambda c: c.global_tokens is not None)
 HEAD_NORM = Where("a norm on each head's queries and keys", lambda c: c.qk_norm == "head")
 WIDE_NORM = Where("a norm over all heads' queries and keys", lambda c: c.qk_norm == "all")
 PRE_NORM = Where("pre-norm", lambda c: c.norm != "none" and "in" in c.norm_placement)
@@ -134,6 +136,10 @@ BLOCK = [
     *_norm("attn.k_norm", "on all keys", WIDE_NORM, width="kv*d_head"),
     Kind("attn.hook_rot_q", HEAD, "queries after rotary positions", ROTARY),
     Kind("attn.hook_rot_k", KV, "keys after rotary positions", ROTARY),
+    Kind("attn.hook_pos_scores", SQUARE, "what relative positions add to the scores", RELATIVE),
+    Kind("attn.hook_q_global", HEAD, "queries of global tokens", GLOBAL, conditional=True),
+    Kind("attn.hook_k_global", HEAD, "keys that global tokens look at", GLOBAL, conditional=True),
+    Kind("attn.hook_v_global", HEAD, "values that global tokens mix", GLOBAL, conditional=True),
     Kind("attn.hook_attn_scores", SQUARE, "scaled (and capped) scores; -inf where masked"),
     Kind("attn.hook_pattern", SQUARE, "attention probabilities; each row sums to one"),
     Kind("attn.hook_z", HEAD, "values mixed by the pattern"),

@@ -20,6 +20,7 @@ from lens.family import read
 from lens.inputs import ModelInputs
 from lens.model import Transformer
 from lens.registry import names
+from lens.sites import Site
 from tests import zoo
 
 FAMILIES = names(lens.families)
@@ -43,20 +44,31 @@ def prompts(n: int = 3) -> Tensor:
 def inputs(
     model: Transformer, ids: Tensor, real: Tensor | None = None, row: int | None = None
 ) -> ModelInputs:
-    """Everything that a model reads: with token types, where it has several. Of one row, or of all."""
-    types = None
+    """Everything that a model reads, such as token types where it has several. Of one row, or of all."""
+    place, more = torch.arange(ids.shape[1]).expand(ids.shape), {}
     if model.cfg.embed.n_types > 1:
-        types = (torch.arange(ids.shape[1]) > 5).long().expand(ids.shape)
+        more["types"] = (place > 5).long()
+    if model.cfg.stack.global_tokens == "asked":
+        more["global_tokens"] = (place == 5) | (place == 1)
+    elif model.cfg.stack.global_tokens == "first":  # what a run does by itself, said
+        more["global_tokens"] = place == 0 if real is None else real.long().cumsum(-1) * real == 1
     if row is None:
-        return ModelInputs(ids=ids, mask=real, types=types)
+        return ModelInputs(ids=ids, mask=real, **more)
     keep = slice(None) if real is None else real[row]
-    return ModelInputs(ids=ids[row, keep][None], types=None if types is None else types[row, keep][None])
+    return ModelInputs(ids=ids[row, keep][None], **{name: x[row, keep][None] for name, x in more.items()})
 
 
 def ends(model: Transformer) -> list[str]:
     """The sites that a run ends in: logits of all heads, or else the pooled vector."""
     heads = [site for site in ("classifier.hook_logits", "hook_logits") if site in model.sites]
     return heads or [site for site in ("pooler.hook_pooler_out",) if site in model.sites]
+
+
+def matters(model: Transformer, site: Site) -> bool:
+    """Does this site reach an output? After a last layer whose first token alone is read, and sees everything,
+    what other tokens see does not."""
+    dead = model.cfg.stack.global_tokens == "first" and site.layer == model.cfg.n_layers - 1
+    return not dead
 
 
 def outputs(model: Transformer, given: Any, wanted: Any = (), **options: Any) -> dict[str, Tensor]:
@@ -129,9 +141,11 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
         options["use_cache"] = False
     if given.types is not None:
         options["token_type_ids"] = given.types
+    if given.global_tokens is not None:
+        options["global_attention_mask"] = given.global_tokens.long()
     if given.mask is not None:
         options["attention_mask"] = given.mask.long()
-        before = hf.config.pad_token_id + 1 if hf.base_model_prefix == "roberta" else 0
+        before = hf.config.pad_token_id + 1 if hf.base_model_prefix in ("roberta", "longformer") else 0
         options["position_ids"] = (given.mask.long().cumsum(-1) - 1).clamp(min=0) + before
     hf.set_attn_implementation(attention)
     try:
@@ -139,15 +153,40 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
             out = hf(given.ids, **options)
     finally:
         hf.set_attn_implementation("eager")
-    if len(layers) != n_layers:  # layers that are run several times
+    # some layers are run several times, and some see padding that is taken away again
+    if len(layers) != n_layers or seen["resid_post 0"].shape[1] != given.n:
         seen = {f"resid_post {layer}": x for layer, x in enumerate(out.hidden_states[1:])}
     seen |= {name: out[theirs] for theirs, name in OUTPUTS.items() if out.get(theirs) is not None}
     if "start_logits" in out:
         seen["logits"] = torch.stack([out.start_logits, out.end_logits], -1)
     seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[:n_layers])}
     if attention == "eager":
-        seen |= {f"pattern {layer}": x for layer, x in enumerate(out.attentions)}
+        patterns = out.attentions
+        if hf.config.model_type == "longformer":
+            everywhere = out.get("global_attentions") or [None] * n_layers
+            patterns = [_unbanded(x, y, given) for x, y in zip(patterns, everywhere, strict=True)]
+        seen |= {f"pattern {layer}": x for layer, x in enumerate(patterns)}
     return Seen(seen)
+
+
+def _unbanded(band: Tensor, everywhere: Tensor | None, given: ModelInputs) -> Tensor:
+    """Longformer's patterns as squares: a column per global token, then the keys around each query."""
+    n, (b, h) = given.n, band.shape[:2]
+    pattern = band.new_zeros(b, h, n, n)
+    n_global = 0 if everywhere is None else everywhere.shape[-1]
+    reach = (band.shape[-1] - n_global) // 2
+    for row in range(b):
+        real = torch.ones(n).bool() if given.mask is None else given.mask[row]
+        chosen = torch.zeros(n).bool() if given.global_tokens is None else given.global_tokens[row] & real
+        seers = chosen.nonzero()[:, 0].tolist()
+        for p in range(n):
+            near = [(k, n_global + reach + k - p) for k in range(n) if abs(k - p) <= reach]
+            for k, column in [*near, *((k, i) for i, k in enumerate(seers))]:
+                pattern[row, :, p, k] += band[row, :, p, column]
+        for i, p in enumerate(seers):
+            assert everywhere is not None
+            pattern[row, :, p] = everywhere[row, :, :n, i]
+    return pattern
 
 
 OUTPUTS = {

@@ -57,6 +57,17 @@ DISTILBERT = {
     "max_position_embeddings": N_CTX,
 }
 ALBERT = {**ENCODER, "embedding_size": 20}
+DEBERTA = {
+    **ENCODER,
+    "relative_attention": True,
+    "position_buckets": 4,
+    "max_relative_positions": 10,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
 LABELS = {"num_labels": 4}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -213,6 +224,31 @@ ZOO: dict[str, dict[str, Specimen]] = {
         base=("", {"num_hidden_groups": 3}),
         texts=("ForSequenceClassification", LABELS),
         wide=("ForMaskedLM", {"embedding_size": 32}),
+    ),
+    "deberta_v2": _headed(
+        "deberta-v2",
+        DEBERTA,
+        masked=("ForMaskedLM", {}),
+        newer=("ForMaskedLM", {"legacy": False, "max_relative_positions": -1}),
+        own_projections=(
+            "ForMaskedLM",
+            {"share_att_key": False, "norm_rel_ebd": "none", "position_buckets": -1, "type_vocab_size": 2},
+        ),
+        one_term=("ForMaskedLM", {"pos_att_type": "c2p", "position_biased_input": True}),
+        own_query=("", {"share_att_key": False, "pos_att_type": "p2c"}),
+        plain=(
+            "ForMaskedLM",
+            {"relative_attention": False, "position_biased_input": True, "norm_rel_ebd": "none"},
+        ),
+        texts=("ForSequenceClassification", {**LABELS, "pooler_hidden_act": "relu"}),
+    ),
+    "longformer": _headed(
+        "longformer",
+        {**ENCODER, "attention_window": 4},
+        masked=("ForMaskedLM", {}),
+        widening=("ForMaskedLM", {"attention_window": [4, 8, 4], "type_vocab_size": 1}),
+        base=("", {}),
+        texts=("ForSequenceClassification", LABELS),
     ),
     "mixtral": _of(
         "mixtral",

@@ -5,6 +5,7 @@ Sizes go by BERT's names or by DistilBERT's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lens.config import ClassifierConfig, EmbedConfig, ModelConfig, PoolerConfig, StackConfig, UnembedConfig
@@ -110,12 +111,14 @@ def embeddings(path: str) -> tuple[Rule, ...]:
     return (*tables, same(f"{path}.LayerNorm", "embed.ln"))
 
 
-def layers(path: str) -> tuple[Rule, ...]:
-    """A block, as BERT names its parts."""
+QKV = {"query": "q", "key": "k", "value": "v"}
+
+
+def layers(path: str, projections: Mapping[str, str] = QKV) -> tuple[Rule, ...]:
+    """A block, as BERT names its parts; `projections` are those beside attention's output."""
     attention, mlp = f"{path}.attention", f"{BLOCK}.mlp"
-    qkv = {"query": "q", "key": "k", "value": "v"}
     return (
-        *(same(f"{attention}.self.{theirs}", f"{BLOCK}.attn.{ours}") for theirs, ours in qkv.items()),
+        *(same(f"{attention}.self.{theirs}", f"{BLOCK}.attn.{ours}") for theirs, ours in projections.items()),
         same(f"{attention}.output.dense", f"{BLOCK}.attn.o"),
         same(f"{attention}.output.LayerNorm", f"{BLOCK}.ln1"),
         same(f"{path}.intermediate.dense", f"{mlp}.up"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lens.config import ModelConfig
+from lens.config import Disentangled, ModelConfig
 from lens.family import read
 from lens.model import Transformer
 from tests import zoo
@@ -202,6 +202,33 @@ def norms_of_the_ends_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any
 @bug("bert", "pretraining")
 def norms_in_front(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return _stack(cfg, norm_placement=frozenset({"in"})), state
+
+
+@bug("deberta_v2", "masked")
+def positions_on_content_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert isinstance(cfg.stack.relative, Disentangled)
+    return _stack(cfg, relative=replace(cfg.stack.relative, terms=frozenset({"k"}))), state
+
+
+@bug("deberta_v2", "masked")
+def distances_never_grow_coarser(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert isinstance(cfg.stack.relative, Disentangled)
+    return _stack(cfg, relative=replace(cfg.stack.relative, log_from=None)), state
+
+
+@bug("deberta_v2", "own_projections")
+def scale_of_content_alone(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, attn_scale=None), state
+
+
+@bug("longformer", "masked")
+def window_of_one_more(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, windows=tuple(w and w + 1 for w in cfg.stack.windows or ())), state
+
+
+@bug("longformer", "masked")
+def global_tokens_read_like_others(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: state[n.replace("_global", "")] if "_global" in n else x for n, x in state.items()}
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from lens.inputs import ModelInputs
 from lens.taps import Taps
-from tests.parity import EXACT, each_specimen, ends, inputs, ours, outputs, padding, prompts, relative_error
+from tests.parity import (
+    EXACT,
+    each_specimen,
+    ends,
+    inputs,
+    matters,
+    ours,
+    outputs,
+    padding,
+    prompts,
+    relative_error,
+)
 
 
 class Everything(Taps):
@@ -55,9 +67,11 @@ def test_every_site_can_be_edited(family: str, name: str) -> None:
     """Replaced by itself nothing changes; zeroed or with noise, some output does."""
     model = ours(family, name, torch.float64)
     given = inputs(model, prompts(1).expand(3, -1))
-    clean = outputs(model, given)
+    clean, taps = outputs(model, given), Everything()
+    model(given, taps=taps)
     for site, declared in model.sites.items():
-        if not declared.conditional and declared.layer in (None, 0, model.cfg.n_layers - 1):
+        fires = site in taps.fired and ".experts." not in site
+        if fires and matters(model, declared) and declared.layer in (None, 0, model.cfg.n_layers - 1):
             edited = outputs(model, given, edits={site: lambda x, site=site: rewritten(site, x)})
             itself, zeroed, noisy = (
                 max(relative_error(edited[end][row], clean[end][row]) for end in clean) for row in range(3)
@@ -79,7 +93,7 @@ def test_gradients_reach_every_site(family: str, name: str) -> None:
         loss = torch.stack([(x * torch.randn(x.shape[-1], dtype=x.dtype)).sum() for x in last]).sum()
         gradients = torch.autograd.grad(loss, list(cache.values()), allow_unused=True)
         for site, gradient in zip(cache.keys(), gradients, strict=True):
-            if model.sites[site].conditional and gradient is None:
+            if (model.sites[site].conditional and gradient is None) or not matters(model, model.sites[site]):
                 continue
             assert gradient is not None, f"no gradient reaches {site}"
             assert gradient.isfinite().all(), site
@@ -97,6 +111,6 @@ def test_a_run_can_start_and_stop_at_every_layer(family: str, name: str, side: s
     for layer in range(model.cfg.n_layers):
         entering = cache["resid_pre", layer]
         stopped = model(given, stop_at_layer=layer)
-        resumed = model(ModelInputs(stream=entering, mask=real), start_at_layer=layer)
+        resumed = model(replace(given, ids=None, stream=entering), start_at_layer=layer)
         assert relative_error(stopped, entering) < EXACT
         assert relative_error(resumed, logits, real) < EXACT

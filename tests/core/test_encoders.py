@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from torch import Tensor
 import lens
 from circuits.pairs import Pairs
 from lens import family
+from lens.config import Disentangled
 from lens.description import in_words, n_parameters
 from lens.inputs import ModelInputs
 from lens.model import Transformer
+from lens.relative import DistanceTable
 from tests import zoo
 from tests.parity import ours, prompts
 
@@ -153,3 +156,43 @@ def test_heads_are_seen_in_the_tensors_of_a_folder(tmp_path: Path) -> None:
     words = in_words(model.cfg)
     assert "no unembedding: a run gives the last residual stream" in words
     assert any("in both directions" in line for line in words)
+
+
+def test_global_tokens() -> None:
+    """They see everything and are seen from everywhere; the rest sees a window."""
+    model, ids = ours("longformer", "masked", torch.float64), prompts()
+    chosen = torch.zeros_like(ids, dtype=torch.bool)
+    chosen[1, 4] = True
+    pattern = model.run_with_cache(ModelInputs(ids=ids, global_tokens=chosen), "pattern")[1]["pattern", 0]
+    near = (torch.arange(13)[:, None] - torch.arange(13)).abs() <= 2
+    seen = near | chosen[:, None, :] | chosen[:, :, None]
+    assert torch.equal(pattern > 0, seen[:, None].expand_as(pattern))
+    plain = model(ids)
+    assert close(model(ModelInputs(ids=ids, global_tokens=torch.zeros_like(chosen))), plain)
+    assert close(model(ModelInputs(ids=ids, global_tokens=chosen))[0], plain[0])
+    with pytest.raises(ValueError, match="bert has no global tokens"):
+        bert()(ModelInputs(ids=ids, global_tokens=chosen))
+    with pytest.raises(ValueError, match=r"global_tokens is \(3, 2\) and the run has \(3, 13\)"):
+        model(ModelInputs(ids=ids, global_tokens=chosen[:, :2]))
+
+
+def test_a_classifier_of_texts_makes_the_first_token_global() -> None:
+    model, ids = ours("longformer", "texts", torch.float64), prompts()
+    first = (torch.arange(13) == 0).expand_as(ids)
+    assert close(model(ids), model(ModelInputs(ids=ids, global_tokens=first)))
+    assert not close(model(ids), model(ModelInputs(ids=ids, global_tokens=~first)))
+
+
+def test_distances_share_buckets_as_in_the_paper() -> None:
+    """DeBERTa's rows of the table, against the formula written with Python's numbers (arXiv 2006.03654, eq. 3)."""
+    cfg = Disentangled(span=8, max_distance=64, log_from=4)
+    table = DistanceTable(cfg, bert().cfg.stack)
+    distances = torch.arange(-80, 81)
+
+    def row(distance: int) -> int:
+        size = abs(distance)
+        if size > 4:
+            size = math.ceil(math.log(size / 4) / math.log(63 / 4) * 3) + 4
+        return min(max(size * (1 if distance > 0 else -1) + 8, 0), 15)
+
+    assert table.rows(distances[None, None])[0, 0].tolist() == [row(d) for d in distances.tolist()]

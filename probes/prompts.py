@@ -19,7 +19,7 @@ from lens.text import tokenizer_of
 if TYPE_CHECKING:
     from lens.model import Transformer
 
-Inputs = str | Sequence[str] | Int[Tensor, "n p"]
+Inputs = str | Sequence[str] | Int[Tensor, "n p"] | Int[Tensor, " p"]
 At = int | str | Sequence[int] | Int[Tensor, " n"]
 
 
@@ -61,7 +61,13 @@ class Prompts:
             ValueError: there are none, one is empty or longer than the context, or an id is outside the vocabulary.
         """
         if isinstance(inputs, Tensor):
-            ids = arguments.inputs(model, inputs, None, 0)[0]
+            ids, d_vocab = inputs[None] if inputs.ndim == 1 else inputs, model.cfg.embed.d_vocab
+            if ids.ndim != 2 or ids.is_floating_point() or not ids.numel():
+                raise ValueError(
+                    f"prompts are ids [n, p] with at least one of each, not {list(inputs.shape)}"
+                )
+            if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
+                raise ValueError(f"an id is outside the vocabulary of {model.cfg.name} (0 to {d_vocab - 1})")
             rows = [tuple(row) for row in ids.tolist()]
         else:
             texts = [inputs] if isinstance(inputs, str) else list(inputs)

@@ -157,6 +157,8 @@ def test_a_probe_has_a_direction(tiny: Transformer) -> None:
         ({"at": [0]}, r"2 prompts and places of shape \[1\]"),
         ({"at": "first"}, "'first' is not a place in a prompt"),
         ({"inputs": []}, "there are no prompts"),
+        ({"inputs": torch.tensor([[1, 41]])}, r"outside the vocabulary of tiny \(0 to 40\)"),
+        ({"inputs": torch.zeros(2, 0).long()}, r"ids \[n, p\] with at least one of each, not \[2, 0\]"),
         ({"inputs": ["bar " * 12]}, "prompt 0: the prompt has 13 tokens and tiny takes at most 12"),
         ({"against": ["bar"]}, "2 prompts and 1 to compare them with"),
         ({"batch_size": 0}, "batch_size is 0"),

@@ -18,13 +18,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import discovery, forward, importing, memory, report
+from benchmarks import discovery, forward, importing, memory, probing, report
 from benchmarks.measuring import Row
 from lens.cli_errors import run
 from lens.cli_progress import bar
 
 GROUPS: dict[str, ModuleType] = {
-    "forward": forward, "discovery": discovery, "memory": memory, "importing": importing,
+    "forward": forward, "discovery": discovery, "probing": probing, "memory": memory,
+    "importing": importing,
 }  # fmt: skip
 
 
@@ -34,6 +35,7 @@ class Group(StrEnum):
     ALL = "all"
     FORWARD = "forward"
     DISCOVERY = "discovery"
+    PROBING = "probing"
     MEMORY = "memory"
     IMPORTING = "importing"
 
@@ -48,6 +50,9 @@ def main(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, and nothing is written.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    all_layers: Annotated[
+        bool, typer.Option("--all-layers", help="Probes at every layer, not at three.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where a goal is missed.")] = False,
 ) -> None:
     """Measure ratios of CPU time on one thread, and memory; compare with goals."""
@@ -57,7 +62,8 @@ def main(
     rows: list[Row] = []
     for name in names:
         with bar(quiet=as_json) as progress:
-            found = GROUPS[name].measure(quick=quick, progress=progress)
+            options = {"all_layers": all_layers} if name == "probing" else {}
+            found = GROUPS[name].measure(quick=quick, progress=progress, **options)
         rows += found
         if not quick and found:
             report.save(name, found)

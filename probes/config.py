@@ -30,7 +30,7 @@ class Config:
         positions: which token of each row is read.
         estimator, options: a kind of `probes.estimators` and further parameters of it.
         targets: by name; None: the main one.
-        C, alpha: a penalty, several, "grid", or None.
+        C, alpha: a penalty, several, or "grid" (the default of kinds with a C, in place of None).
         cv, groups, controls, permutations, mdl, floors, metrics, seed, bootstrap: see `probes.sweep`.
         answers: {"template": …, "words": {class: word}}, how the model is asked (the floor "behaviour").
         activations: a folder of activations, made if it is not there; None: they are held in memory.

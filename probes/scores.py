@@ -55,19 +55,18 @@ def accuracy(y: np.ndarray, decision: np.ndarray, fold: np.ndarray, weights: Wei
 
 def balanced_accuracy(y: np.ndarray, decision: np.ndarray, fold: np.ndarray, weights: Weights) -> Result:
     """Mean over classes of the share of its rows that is told; classes without rows are left out."""
-    right, classes = told(decision) == y, np.unique(y)
-    found = [_ratio(weights @ (right & (y == c)), weights @ (y == c)) for c in classes]
-    return np.nanmean(np.stack(found), 0)
+    right, mine = told(decision) == y, np.unique(y)[:, None] == y
+    found = _ratio(weights @ (right & mine).T.astype(float), weights @ mine.T.astype(float))  # [r, c]
+    return _mean(found.T)
 
 
 def macro_f1(y: np.ndarray, decision: np.ndarray, fold: np.ndarray, weights: Weights) -> Result:
     """Mean over classes of 2 TP / (2 TP + FP + FN); classes neither present nor told are left out."""
-    said = told(decision)
-    found = []
-    for c in np.union1d(y, said):
-        both = 2 * (weights @ ((said == c) & (y == c)))
-        found.append(_ratio(both, weights @ (said == c) + weights @ (y == c)))
-    return np.nanmean(np.stack(found), 0)
+    classes = np.union1d(y, told(decision))[:, None]
+    said, mine = told(decision) == classes, y == classes
+    both = weights @ (said & mine).T.astype(float)
+    either = weights @ (said.astype(float) + mine).T
+    return _mean(_ratio(2 * both, either).T)
 
 
 def auroc(y: np.ndarray, decision: np.ndarray, fold: np.ndarray, weights: Weights) -> Result:
@@ -171,12 +170,20 @@ class Resamples:
 
     def interval(self, of: Callable[[np.ndarray], np.ndarray], level: float = LEVEL) -> tuple[float, float]:
         """The central interval of `of(weights) -> [r]`; resamples where it is NaN (a class is missing) are left out."""
-        found = np.concatenate([of(weights) for weights in self.weights()])
-        found = found[~np.isnan(found)]
-        if not len(found):
-            return float("nan"), float("nan")
-        low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        return self.intervals([of], level)[0]
+
+    def intervals(
+        self, of: Sequence[Callable[[np.ndarray], np.ndarray]], level: float = LEVEL
+    ) -> list[tuple[float, float]]:
+        """Several at once."""
+        blocks = [[each(weights) for each in of] for weights in self.weights()]
+        found = []
+        for parts in zip(*blocks, strict=True):
+            values = np.concatenate(parts)
+            values = values[~np.isnan(values)]
+            ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if len(values) else [np.nan] * 2
+            found.append((float(ends[0]), float(ends[1])))
+        return found
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

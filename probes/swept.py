@@ -139,9 +139,8 @@ def rows_of(
     code = found.codelength
     if found.stalled:
         note = "; ".join(filter(None, [note, f"{len(found.stalled)} fits did not converge"]))
-    for metric, value in trial.items():
+    for (metric, value), (low, high) in zip(trial.items(), trial.intervals(found.decision), strict=True):
         score = trial.score(metric, value, found.decision)
-        low, high = trial.interval(metric, value, found.decision)
         control = [trial.score(metric, value, decision, y) for y, decision in found.controls]
         permuted = [trial.score(metric, value, decision, y) for y, decision in found.permuted]
         mean = float(np.mean(control)) if control else None

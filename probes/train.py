@@ -60,6 +60,7 @@ def train(
     elif settings:
         config = config.with_(**settings)
     check(labelled, config)
+    config = _with_penalties(config)
     sites = sites_of(model, config.site, config.layers)
     begun = datetime.now(UTC)
     store = harvested(model, labelled, sites, config, progress)
@@ -88,6 +89,16 @@ def train(
         f"{target} {site} {position}": probe for (target, site, position), probe in found.probes.items()
     }
     return Run(record, config, found.table, probes, predictions_of(found))
+
+
+def _with_penalties(config: Config) -> Config:
+    """Where no penalty is named: the kind's grid, if its fits share their work and there are folds to choose on.
+
+    Kinds that choose by leave-one-out on the rows that they fit (ridge) do that.
+    """
+    kind = get_estimator(config.estimator)
+    free = config.C is None and config.alpha is None and not {"C", "alpha"} & set(config.options)
+    return config.with_(C="grid") if free and kind.penalty == "C" and kind.many and config.cv > 2 else config
 
 
 def check(labelled: Labelled, config: Config) -> None:

@@ -89,9 +89,9 @@ class Trial:
         """A metric of decisions [n, k] on the judged rows (those of other rows are not looked at)."""
         return float(self._of(metric, value, decision, y)(np.ones((1, len(self.judged))))[0])
 
-    def interval(self, metric: Metric, value: str, decision: np.ndarray) -> tuple[float, float]:
-        """Its bootstrap interval."""
-        return self.resamples.interval(self._of(metric, value, decision, None))
+    def intervals(self, decision: np.ndarray) -> list[tuple[float, float]]:
+        """The bootstrap intervals of all `items`."""
+        return self.resamples.intervals([self._of(*item, decision, None) for item in self.items()])
 
     def choosing(self, decision: np.ndarray, y: np.ndarray, fold: Fold) -> float:
         """The first metric on one fold's judged rows, of decisions for these."""

@@ -31,7 +31,7 @@ def command(
     ] = None,
     C: Annotated[
         str | None,
-        typer.Option("--C", help="A number, several with commas, or grid.", show_default="the estimator's"),
+        typer.Option("--C", help="A number, several with commas, or grid.", show_default="grid"),
     ] = None,
     alpha: Annotated[
         str | None, typer.Option(help="The same for ridge regression.", show_default="by leave-one-out")

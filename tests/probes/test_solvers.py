@@ -131,6 +131,32 @@ def test_rows_that_are_not_fitted_do_not_matter() -> None:
         torch.testing.assert_close(answer.weights, alone.weights, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["well", "separable", "unbalanced"])
+def test_folds_end_near_their_minimum_in_float32(name: str) -> None:
+    """At a tolerance for which nothing is finished in float64: each fold's objective, from its definition."""
+    x = features(name)
+    y, z = labels(name, x), standardised(x)
+    masks = [torch.arange(len(y)) % 3 != f for f in range(3)]
+    asked = [(mask, C) for mask in masks for C in (0.01, 1.0, 100.0)]
+    found = solved(x, [logistic.Question(torch.from_numpy(y), mask, 2, C) for mask, C in asked], 1e-6)
+    for (coef, intercept), (mask, C) in zip(found, asked, strict=True):
+        rows = mask.numpy()
+        above = objective(z[rows], y[rows], coef, intercept, C) - judge(z[rows], y[rows], C)
+        assert -1e-6 < above / rows.sum() < 1e-5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_objective_is_its_definition(classes: int) -> None:
+    x = features("well")
+    y, design = labels("well", x, classes), Design(torch.from_numpy(x))
+    columns = logistic.columns_of(design, [logistic.Question(torch.from_numpy(y), None, classes, 0.2)])
+    w = torch.randn(1, columns.k, design.width, dtype=torch.float64)
+    w[:, :, design.r + 1 :] = 0
+    found = columns.to(torch.float64).objective(w, w @ design.block(slice(0, design.n)).T)
+    expected = objective(standardised(x), y, w[0, :, :24].numpy(), w[0, :, 24].numpy(), 0.2)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
 def test_conjugate_gradients_and_cholesky_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     x = features("well")
     for classes in (2, 3):
@@ -246,7 +272,7 @@ def test_ridge_survives_a_condition_of_1e16() -> None:
 
 @pytest.mark.parametrize("shrinkage", ["auto", None, 0.3])
 def test_discriminants_from_their_definition(shrinkage: str | float | None) -> None:
-    x = features("well")
+    x = features("ill" if shrinkage == "auto" else "well")
     y, z = labels("well", x, 3), standardised(x)
     means = np.stack([z[y == c].mean(0) for c in range(3)])
     share = np.bincount(y) / len(y)

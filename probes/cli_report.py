@@ -50,7 +50,12 @@ def _target(run: Run, target: str, metric: str | None, value: str) -> list[Any]:
     if value and value not in set(t.value):
         raise ValueError(unknown("value", value, set(t.value) - {""}, of="this run"))
     curve, inside = run.curve(target, metric, value), run.inside(target, metric, value)
-    return [_about(target, about), "", _table(curve, inside, metric), *_footnotes(curve, inside, metric)]
+    return [
+        _about(target, about),
+        "",
+        _table(curve, inside, metric),
+        *_footnotes(curve, inside, about["metric"]),
+    ]
 
 
 def _about(target: str, about: dict[str, Any]) -> str:
@@ -103,7 +108,7 @@ def _footnotes(curve: pd.DataFrame, inside: pd.Series | None, metric: str) -> li
     notes = []
     if curve.chosen_after_the_fact.any():
         notes.append(
-            "The best site is chosen after the fact, on the rows that judge it: its score is biased upwards."
+            f"The best site by {metric} is chosen after the fact, on the rows that judge it: it is biased upwards."
         )
     if inside is not None:
         notes.append(

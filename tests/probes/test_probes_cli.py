@@ -116,7 +116,7 @@ def test_table_of_a_run(model: Path, data: Path, tmp_path: Path, capsys: pytest.
         [f"blocks.{l}.hook_resid_post", str(l)] for l in range(3)
     ]
     assert lines[8].startswith("chosen inside") and sum("← best" in line for line in lines) == 1
-    assert any("chosen after the fact" in line for line in lines[9:])
+    assert any("best site by accuracy is chosen after the fact" in line for line in lines[9:])
     assert "reading activations" in captured.err and "judging probes" in captured.err
     assert call("table", tmp_path / "run") == 0
     assert capsys.readouterr().out.splitlines()[4:9] == captured.out.splitlines()[4:9]

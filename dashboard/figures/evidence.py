@@ -4,6 +4,7 @@ effects. They draw what `circuits.evidence` keeps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,18 @@ def size_curve(curve: Mapping[str, Any], *, circuit: int | None = None) -> go.Fi
     _line(figure, random["n_edges"], random["faithfulness"], "random edges", GREY, "x", "dash")
     figure.add_hline(y=1.0, line={"color": GREY, "width": 1, "dash": "dot"})
     if circuit:
-        figure.add_vline(
-            x=circuit, line={"color": ORANGE, "width": 1.5, "dash": "dash"}, annotation_text="this circuit"
-        )
+        _at(figure, circuit, "this circuit")
     figure.update_xaxes(title="edges kept", type="log")
     figure.update_yaxes(title="faithfulness", tickformat=".0%")
     return _sized(figure, 330)
+
+
+def _at(figure: go.Figure, size: int, text: str) -> None:
+    """A named line at a size; the axis is logarithmic, and annotations want its logarithm."""
+    figure.add_vline(x=size, line={"color": ORANGE, "width": 1.5, "dash": "dash"})
+    figure.add_annotation(
+        x=math.log10(size), y=0, yref="paper", yanchor="bottom", xanchor="left", text=text, showarrow=False
+    )
 
 
 def _line(
@@ -57,6 +64,33 @@ def _line(
         marker={"symbol": symbol, "size": 7},
         hovertemplate="%{x:,} edges<br>faithfulness %{y:.1%}<extra>" + name + "</extra>",
     )
+
+
+def kept_curve(
+    kept: Mapping[int, float], random: Mapping[int, Sequence[float]], *, shown: int | None = None
+) -> go.Figure:
+    """Faithfulness at the sizes that were evaluated, random sets of some of them, and a line at the size shown."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    sizes = sorted(kept)
+    _line(figure, sizes, [kept[n] for n in sizes], "strongest edges", BLUE, "circle", "solid")
+    floors = sorted(n for n, values in random.items() if values)
+    if floors:
+        means = [sum(random[n]) / len(random[n]) for n in floors]
+        _line(figure, floors, means, "random edges", GREY, "x", "dash")
+        figure.data[-1].error_y = {
+            "type": "data",
+            "symmetric": False,
+            "array": [max(random[n]) - mean for n, mean in zip(floors, means, strict=True)],
+            "arrayminus": [mean - min(random[n]) for n, mean in zip(floors, means, strict=True)],
+        }
+    figure.add_hline(y=1.0, line={"color": GREY, "width": 1, "dash": "dot"})
+    if shown:
+        _at(figure, shown, "shown")
+    figure.update_xaxes(title="edges kept", type="log")
+    figure.update_yaxes(title="faithfulness", tickformat=".0%")
+    return _sized(figure, 300)
 
 
 def knock_outs(found: Mapping[str, Any], *, metric: str = "metric") -> go.Figure:

@@ -1,152 +1,321 @@
-"""The circuit of a saved run: its graph, the attention of a node, how faithful it is."""
+"""The circuit of a saved run: its graph, how much fewer edges keep, its nodes, another circuit beside it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
-from circuits.graph import Graph
-from circuits.layout import Edge, graph_payload
-from circuits.places import Place, head_name, place, split_port
+from circuits.compare import Comparison
+from circuits.layout import Edge
+from circuits.places import head_name
+from circuits.select import algorithms, get_algorithm
 from circuits.store import Run
-from circuits.tasks import tasks
-from dashboard import page, runs, sidebar, state, survey, work
-from dashboard.components.attention import attention
+from dashboard import discovery, inspector, interventions, notes, opened, options, page, runs, state, work
 from dashboard.components.circuit_graph import circuit_graph
-from dashboard.figures import charts
-from dashboard.figures.attention import attention_payload
+from dashboard.components.grid import grid
+from dashboard.figures import charts, circuit_edges, evidence
+from dashboard.figures.grid import grid_payload
+from dashboard.figures.verdicts import share
+from dashboard.interventions import Kept
+from dashboard.notes import Notes
+from dashboard.opened import Opened
 from dashboard.page import Page
 from dashboard.plain import plain
-from dashboard.state import View
 from lens.nearest import unknown
 
 PAGE = Page(title="Circuit", icon=":material/hub:", order=5)
 
 FIRST_SHOWN = 200
-LISTED = 8
 TOP_NODES = 15
 
 
 def show() -> None:
-    view, known = state.current("circuit"), runs.folders()
-    if view.run is None and known:
-        view = replace(view, run=next(iter(known)))
-    view, _ = sidebar.show(view)
-    if not known:
-        st.title("Circuit")
-        st.info("There is no saved run to show yet: discover a circuit first.", icon=":material/info:")
-        page.next_step("start", "Discover a circuit", view)
+    found = opened.show("circuit", "Circuit")
+    if found is None:
         return
-    name = view.run or next(iter(known))
-    heading, middle, chooser = st.columns([5, 3, 4], vertical_alignment="bottom", gap="medium")
-    with chooser:
-        st.selectbox("Run", list(known), **state.bound("run", name, node=None, query=None, example=None))
-    try:
-        run = runs.open_run(name)
-    except (ValueError, OSError) as error:
-        heading.title("Circuit")
-        st.error(plain(str(error)))
-        page.next_step("start", "Discover another circuit", view, run=None)
-        return
-    with heading:
-        st.title(plain(f"{task_title(run)} in {run.info['model']['name']}"))
-    view = check(view, run)
+    run = found.run
+    written = notes_of(found)
+    found = check(found, written)
+    other = compared_with(found)
     edges = run.circuit.edges()
-    shown = min(view.edges or FIRST_SHOWN, len(edges))
-    if len(edges) > 1:
-        middle.slider("Edges shown, strongest first", 1, len(edges), **state.bound("edges", shown))
-    summary(run)
-    graph_and_node(view, run, name, edges[:shown])
-    evidence(run)
-    example = min(view.example or 0, len(run.pairs) - 1)
-    text = run.pairs.clean_text[example] if run.pairs.clean_text else None
-    page.next_step(
-        "heads", "See all heads on this prompt", view,
-        model=runs.model_name(run.info), run=name, prompt=text, query=None,
-    )  # fmt: skip
+    most = max(len(edges), 0 if other is None else other.circuit.n_edges)
+    shown = min(found.view.edges or FIRST_SHOWN, most)
+    a, b, c = st.columns([6, 3, 3], vertical_alignment="bottom", gap="medium")
+    if most > 1:
+        a.slider("Edges shown, strongest first", 1, most, **state.bound("edges", shown))
+    with b:
+        beside(found)
+    with c:
+        algorithm(found)
+    summary(found, shown)
+    graph_and_node(found, other, edges[:shown], shown, written)
+    below(found, shown)
+    page.next_step("evidence", "How sure can one be of this circuit?", found.view)
 
 
-def task_title(run: Run) -> str:
-    """What people call the run's task; its name where this program does not know it."""
-    name = str(run.info["task"])
-    return tasks()[name].title if name in tasks() else name
+# ---- what is looked at
 
 
-def check(view: View, run: Run) -> View:
-    """The view without a node or an example that this run does not have."""
-    graph = run.circuit.graph
-    names = {split_port(r)[0] for r in graph.receivers} | set(graph.senders)
-    if view.node is not None and view.node not in names:
-        view = state.refuse(view, "node", unknown("node", view.node, names, of="this model"))
-    if view.example is not None and view.example >= len(run.pairs):
-        view = state.refuse(view, "example", f"the run has {len(run.pairs)} examples, counted from 0")
-    return view
+def notes_of(found: Opened) -> Notes:
+    """The pins and groups that are kept with the run."""
+    problem = st.session_state.pop("notes_error", None)
+    if problem:
+        st.error(plain(problem))
+    try:
+        return notes.read(found.run.path)
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return Notes()
 
 
-def summary(run: Run) -> None:
-    """The numbers of the run, and what the task's check had to say."""
-    found, metric = run.summary, run.info["metric"].replace("_", " ")
+def check(found: Opened, written: Notes) -> Opened:
+    """The view without a group or a second run that does not exist."""
+    view = found.view
+    if view.group is not None and view.group not in written.groups:
+        known = (
+            unknown("group of this run", view.group, written.groups)
+            if written.groups
+            else "the run has no groups"
+        )
+        view = state.refuse(view, "group", known)
+    others = [name for name in runs.folders() if name != found.name]
+    if view.other is not None and view.other not in others:
+        why = unknown("other run", view.other, others) if others else "there is no other run"
+        view = state.refuse(view, "other", why)
+    return replace(found, view=replace(view, run=found.name))
+
+
+def beside(found: Opened) -> None:
+    """Which other run is drawn in the same graph."""
+    others = [name for name in runs.folders() if name != found.name]
+    if others:
+        st.selectbox(
+            "Compare with", [None, *others], **state.bound("other", found.view.other, run=found.name),
+            format_func=lambda name: name or "no other circuit",
+        )  # fmt: skip
+
+
+def compared_with(found: Opened) -> Run | None:
+    """The second run, if it is of the same graph."""
+    if found.view.other is None:
+        return None
+    try:
+        other = runs.open_run(found.view.other)
+    except (ValueError, OSError) as error:
+        st.error(plain(str(error)))
+        return None
+    if other.circuit.graph != found.run.circuit.graph:
+        st.warning(
+            plain(f"{found.view.other} is of a model of other sizes, and cannot be drawn in this graph.")
+        )
+        return None
+    return other
+
+
+def algorithm(found: Opened) -> None:
+    """Choose edges anew by another algorithm, as a new run."""
+    with st.popover("Another algorithm", icon=":material/alt_route:", width="stretch"):
+        run = found.run
+        sized = [name for name in algorithms() if "n_edges" in get_algorithm(name).takes]
+        now = str(run.info.get("algorithm", ""))
+        first = next((name for name in ("greedy", *sized) if name in sized and name != now), sized[0])
+        name = st.selectbox(
+            "Algorithm", sized, index=sized.index(first), key="algorithm",
+            format_func=lambda key: f"{key}: {get_algorithm(key).summary}",
+        )  # fmt: skip
+        limit = run.scores.graph.n_edges
+        n = st.number_input("Edges", 1, limit, min(run.circuit.n_edges, limit), key="algorithm_edges")
+        takes = (
+            "by the run's scores"
+            if get_algorithm(name).needs_scores
+            else "by learning masks, which takes minutes"
+        )
+        st.caption(f"Chosen {takes}, evaluated on the run's pairs, and kept as a new run.")
+        if st.button("Choose", type="primary", key="choose", width="stretch"):
+            try:
+                job = discovery.choose_again(
+                    work.runner(), work.shelf(), found.model_name, run, name, int(n), options.given().runs
+                )
+            except ValueError as error:
+                st.error(plain(str(error)))
+            else:
+                st.session_state["chosen"] = job.id
+    job = work.runner().get(st.session_state.get("chosen", 0))
+    if job is None:
+        return
+    if job.active:
+        work.watch(job.id)
+    elif job.state != "done":
+        work.ended(job, again=False)
+    elif job.result.run in runs.folders() and job.result.run not in (found.name, found.view.other):
+        page.link(
+            "circuit", "See what it changed", found.view, icon=":material/difference:", run=found.name,
+            other=job.result.run,
+        )  # fmt: skip
+
+
+# ---- how much is kept
+
+
+def summary(found: Opened, shown: int) -> None:
+    """The numbers of the run and of the edges shown, and what the task's check had to say."""
+    run = found.run
+    numbers, metric = run.summary, run.info["metric"].replace("_", " ")
     cells = [
-        (f"Model's {metric}", f"{found['metric_model']:.2f}", "On clean prompts, mean over the examples"),
-        ("On corrupt prompts", f"{found['metric_corrupt']:.2f}", "The same metric where the clue is gone"),
+        (f"Model's {metric}", f"{numbers['metric_model']:.2f}", "On clean prompts, mean over the examples"),
+        ("On corrupt prompts", f"{numbers['metric_corrupt']:.2f}", "The same metric where the clue is gone"),
     ]
-    for circuit in found["circuits"]:
+    for circuit in numbers["circuits"]:
         random = circuit["random"]["faithfulness"]
-        floor = f" (random {_share(random)})" if circuit["random"]["sets"] else ""
+        floor = f" (random {share(random)})" if circuit["random"]["sets"] else ""
         cells.append(
             (
-                f"Faithfulness, {circuit['n_edges']:,} edges",
-                _share(circuit["faithfulness"]) + floor,
+                f"Faithfulness, {circuit['n_edges']:,} edge{'s' * (circuit['n_edges'] != 1)}",
+                share(circuit["faithfulness"]) + floor,
                 "Share of the model's behaviour that is left when all other edges carry their corrupt value; "
                 "in brackets random edge sets of the same size",
             )
         )
-    for column, (label, value, text) in zip(st.columns(len(cells)), cells, strict=True):
+    live = shown <= run.circuit.n_edges and shown not in [c["n_edges"] for c in numbers["circuits"]]
+    columns = st.columns(len(cells) + live)
+    for column, (label, value, text) in zip(columns, cells, strict=False):
         column.metric(plain(label), value, help=text)
-    if found.get("warning"):
+    if live:
+        with columns[-1]:
+            kept = kept_by(found, shown)
+            if kept is not None:
+                st.metric(
+                    f"Faithfulness, {shown:,} shown", share(kept.faithfulness),
+                    help="Evaluated now, on the run's pairs",
+                )  # fmt: skip
+    if numbers.get("warning"):
         st.warning(
-            plain(found["warning"][:1].upper() + found["warning"][1:] + "."), icon=":material/warning:"
+            plain(numbers["warning"][:1].upper() + numbers["warning"][1:] + "."), icon=":material/warning:"
         )
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{round(100 * value) + 0:d}%"
+def kept_by(found: Opened, n: int) -> Kept | None:
+    """What the `n` strongest edges keep: evaluated once, remembered with the sizes that were looked at."""
+    model = found.model()
+    if model is None:
+        return None
+    result: Kept | None = work.result(
+        inspector.key_of(found, "kept", n), f"Faithfulness of {n:,} edges",
+        lambda progress: interventions.kept(model, found.run, n, progress), lane=found.model_name,
+    )  # fmt: skip
+    if result is not None:
+        tried = st.session_state.setdefault("tried", {})
+        tried.setdefault(found.name, {})[n] = result.faithfulness
+    return result
 
 
-def graph_and_node(view: View, run: Run, name: str, edges: list[Edge]) -> None:
-    """The graph of `edges`, and beside it the selected node or an overview."""
+def below(found: Opened, shown: int) -> None:
+    """Figures behind the graph: faithfulness by size, all heads."""
+    run = found.run
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Faithfulness by size", divider=False)
+        circuits = run.summary["circuits"]
+        points = {c["n_edges"]: c["faithfulness"] for c in circuits if c["faithfulness"] is not None}
+        points |= st.session_state.get("tried", {}).get(found.name, {})
+        random = {c["n_edges"]: [v for v in c["random"]["each"] if v is not None] for c in circuits}
+        st.plotly_chart(
+            evidence.kept_curve(points, random, shown=shown), config={"displayModeBar": False}, key="kept"
+        )
+        st.caption("Move the slider: every size that is looked at is evaluated and joins the curve.")
+    with right:
+        st.subheader("All heads", divider=False)
+        nodes, graph = run.scores.nodes(), run.circuit.graph
+        names = [[head_name(layer, h) for h in range(graph.n_heads)] for layer in range(graph.n_layers)]
+        values = np.array([[nodes[name] for name in row] for row in names])
+        flat = [name for row in names for name in row]
+        at = divmod(flat.index(found.view.node), graph.n_heads) if found.view.node in flat else None
+        grid(
+            grid_payload(
+                values, [f"L{layer}" for layer in range(graph.n_layers)], [f"h{h}" for h in range(graph.n_heads)],
+                title="Estimated effect of every head", unit="estimated effect",
+            ),
+            key="all_heads", selected=at, largest=(52, 26),
+            on_pick=lambda row, column: state.put(run=found.name, node=names[row][column], query=None),
+        )  # fmt: skip
+
+
+# ---- the graph
+
+
+def graph_and_node(found: Opened, other: Run | None, edges: list[Edge], shown: int, written: Notes) -> None:
+    """The graph, and beside it the selected node or an overview."""
+    run, view = found.run, found.view
+    members = written.groups.get(view.group or "", ())
+    known = {*run.circuit.graph.senders, "logits"}
+    marks: dict[str, Any] = {
+        "pins": [node for node in written.pins if node in known],
+        "members": [node for node in members if node in known],
+    }
     left, right = st.columns([9, 5], gap="medium")
     with left:
         title = f"Circuit of {run.info['task']} in {run.info['model']['name']}, {len(edges)} edges"
-        payload = graph_payload(run.circuit.graph, edges, title=title)
+        if other is None:
+            roles = inspector.roles(found)
+            names = (
+                {} if roles is None else {h: r["role"] for r in reversed(roles["roles"]) for h in r["heads"]}
+            )
+            payload = circuit_edges.one(run.circuit, edges, title=title, roles=names, **marks)
+        else:
+            compared = Comparison(
+                interventions.strongest(run.circuit, shown), interventions.strongest(other.circuit, shown)
+            )
+            payload = circuit_edges.two(
+                compared, (found.name, view.other or ""), title=f"{found.name} and {view.other}", **marks
+            )
+            st.caption(
+                f"{compared.shared.n_edges:,} edges in both, {compared.only_a.n_edges:,} only in the first, "
+                f"{compared.only_b.n_edges:,} only in the second; Jaccard {compared.jaccard:.2f}."
+            )
         if view.node is not None and view.node not in {node["id"] for node in payload["nodes"]}:
             st.caption(f"{view.node} touches none of the {len(edges)} strongest edges.")
         circuit_graph(
             payload,
             key="graph",
             selected=view.node,
-            on_pick=lambda node: state.put(run=name, node=node or None, query=None),
+            on_pick=lambda node: state.put(run=found.name, node=node or None, query=None),
         )
+        groups(found, written)
     with right:
         if view.node is None:
-            overview(run, name)
+            overview(found)
         else:
-            node_panel(view, run, name, edges)
+            inspector.show(found, edges, written)
 
 
-def overview(run: Run, name: str) -> None:
+def groups(found: Opened, written: Notes) -> None:
+    """The named groups: choosing one marks its nodes, and it can be ablated as a whole."""
+    if not written.groups:
+        return
+    names = list(written.groups)
+    st.pills(
+        "Groups", names, format_func=plain, **state.bound("group", found.view.group, run=found.name),
+        help="Begin a group from a selected node",
+    )  # fmt: skip
+    chosen = written.groups.get(found.view.group or "")
+    if chosen:
+        st.caption(plain(", ".join(chosen)))
+        inspector.ablate(found, tuple(node for node in chosen if node != "logits"), "ablate_group")
+
+
+def overview(found: Opened) -> None:
     """The strongest heads and MLPs. The embedding is left out: everything passes through it."""
     st.subheader("Strongest heads and MLPs")
     st.caption("Estimated change of the metric when a node's output is given its corrupt value.")
-    nodes = {node: effect for node, effect in run.scores.nodes().items() if node != "embed"}
+    nodes = {node: effect for node, effect in found.run.scores.nodes().items() if node != "embed"}
 
     def pick() -> None:
         points = st.session_state["bars"]["selection"]["points"]
         if points:
-            state.put(run=name, node=points[0]["y"], query=None)
+            state.put(run=found.name, node=points[0]["y"], query=None)
 
     st.plotly_chart(
         charts.node_bars(nodes, top=TOP_NODES),
@@ -156,125 +325,7 @@ def overview(run: Run, name: str) -> None:
         config={"displayModeBar": False},
     )
     st.caption("Click a bar, or a node of the graph, to see its attention and its edges.")
-
-
-def node_panel(view: View, run: Run, name: str, edges: list[Edge]) -> None:
-    """One node: its effect, its attention on an example, its strongest edges."""
-    node = place(view.node or "")
-    effect = run.scores.nodes().get(node.name)
-    title, clear = st.columns([4, 1], vertical_alignment="center")
-    title.subheader(node.name + (f" · effect {effect:+.3f}" if effect is not None else ""))
-    clear.button(
-        "Clear", key="clear", width="stretch", on_click=lambda: state.put(run=name, node=None, query=None)
-    )
-    if node.kind in ("head", "kv"):
-        attention_of(view, run, node)
-    strongest(node, edges, name)
-
-
-def attention_of(view: View, run: Run, node: Place) -> None:
-    """The attention of a head, or of one of the heads that share a key/value head, on the sidebar's pair."""
-    number = min(view.example or 0, len(run.pairs) - 1)
-    prompt = st.segmented_control("Prompt", ["clean", "corrupt"], default="clean", key="side", required=True)
-    head = node.head or 0
-    if node.kind == "kv":
-        graph: Graph = run.circuit.graph
-        group = graph.n_heads // graph.n_kv_heads
-        heads = [head_name(node.layer or 0, h) for h in range(head * group, (head + 1) * group)]
-        chosen = st.segmented_control(
-            "Head of the group", heads, default=heads[0], key="member", required=True
-        )
-        head = place(chosen or heads[0]).head or 0
-    model_name = runs.model_name(run.info)
-    model = work.model(model_name)
-    if model is None:
-        return
-    if model.revision != run.info["model"]["revision"]:
-        st.warning(plain(f"{model_name} here is not of the revision that the run was made with."))
-    tokens = run.pairs.clean if prompt == "clean" else run.pairs.corrupt
-    ids = tokens[number][run.pairs.mask[number]].tolist()
-    layer = node.layer or 0
-    patterns = work.result(
-        ("patterns", model.revision, model_name, tuple(ids), layer),
-        f"Attention of layer {layer}",
-        lambda progress: survey.layer_patterns(model, ids, layer),
-        lane=model_name,
-    )
-    if patterns is None:
-        return
-    query = view.query if view.query is not None and view.query < len(ids) else None
-    attention(
-        attention_payload(
-            patterns[head],
-            model.to_str_tokens(ids),
-            title=f"Attention of {head_name(layer, head)}",
-            causal=model.cfg.stack.causal,
-        ),
-        key="attention",
-        query=query,
-        largest=18,
-        on_query=lambda position: state.put(query=position),
-    )
-
-
-def strongest(node: Place, edges: list[Edge], name: str) -> None:
-    """The strongest shown edges into and out of a node; a click on one selects the node at its other end."""
-    into = [(s, split_port(r)[1], score) for s, r, score in edges if split_port(r)[0] == node.name]
-    out = [(*split_port(r), score) for s, r, score in edges if s == node.name]
-    left, right = st.columns(2, gap="small")
-    for column, word, found in ((left, "from", into), (right, "to", out)):
-        with column:
-            edge_table(word, found, name)
-
-
-def edge_table(word: str, found: list[tuple[str, str, float]], run: str) -> None:
-    """Edges `from` or `to` other nodes: (other node, port, score), strongest first."""
-    side = "in" if word == "from" else "out"
-    st.caption(
-        f"Edges {side}" + (f": {LISTED} of {len(found)}" if len(found) > LISTED else f": {len(found)}")
-    )
-    rows = found[:LISTED]
-    if not rows:
-        return
-
-    def pick() -> None:
-        cells = st.session_state[f"edges_{side}"]["selection"]["cells"]
-        if cells:
-            state.put(run=run, node=rows[cells[0][0]][0], query=None)
-
-    st.dataframe(
-        pd.DataFrame(rows, columns=[word, "as", "score"]),
-        key=f"edges_{side}",
-        hide_index=True,
-        row_height=28,
-        on_select=pick,
-        selection_mode="single-cell",
-        column_config={
-            "as": st.column_config.TextColumn("as", width=30, help="The input that reads it: q, k or v"),
-            "score": st.column_config.NumberColumn("score", format="%+.3f", help="Negative: supports"),
-        },
-    )
-
-
-def evidence(run: Run) -> None:
-    """Figures behind the graph, and where the run comes from."""
-    faithful, heads, origin = st.tabs(["Faithfulness", "All heads", "Where it comes from"])
-    with faithful:
-        found = run.summary["circuits"]
-        random = [[v for v in c["random"]["each"] if v is not None] for c in found]
-        figure = charts.faithfulness_curve(
-            [c["n_edges"] for c in found],
-            [c["faithfulness"] if c["faithfulness"] is not None else float("nan") for c in found],
-            random if all(random) else (),
-        )
-        st.plotly_chart(figure, config={"displayModeBar": False})
-    with heads:
-        nodes, graph = run.scores.nodes(), run.circuit.graph
-        values = [[nodes[head_name(l, h)] for h in range(graph.n_heads)] for l in range(graph.n_layers)]
-        st.plotly_chart(charts.head_heatmap(np.array(values)), config={"displayModeBar": False})
-    with origin:
-        st.json(dict(run.info), expanded=2)
-        st.caption(plain(f"Saved in {run.path}"))
+    page.link("heads", "See all heads on this prompt", found.view, icon=":material/grid_view:", query=None)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def overview(found: Opened, kept: dict[str, Any], known: list[str]) -> None:
         if text is None:
             missing.append(question.kind)
         rows.append(f"| **{question.title}** | {plain(text) if text else 'not measured yet'} |")
-    st.markdown("\n".join(["| | |", "|---|---|", *rows]))
+    st.markdown("\n".join(["| question | answer |", "|---|---|", *rows]))
     waiting = [kind for kind in missing if (job := job_of(found, kind)) is None or not job.active]
     if waiting:
         many = len(waiting) > 1

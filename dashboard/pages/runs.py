@@ -22,14 +22,16 @@ from lens.nearest import unknown
 
 PAGE = Page(title="Runs", icon=":material/inventory_2:", order=8)
 
+# the pages that a run can be opened on
 WHERE = {
     "start": ("Start", ":material/home:"),
+    "prompt": ("Prompt", ":material/short_text:"),
     "heads": ("Heads", ":material/grid_view:"),
+    "head": ("Head", ":material/center_focus_strong:"),
     "patching": ("Patching", ":material/swap_horiz:"),
     "circuit": ("Circuit", ":material/hub:"),
     "evidence": ("Evidence", ":material/fact_check:"),
 }
-"""The pages that a run can be opened on."""
 
 
 def show() -> None:
@@ -95,7 +97,9 @@ def listing(found: list[Listed], name: str) -> None:
         if chosen:
             state.put(**{**opened.ANEW, "run": names[chosen[0]]})
 
-    selected: dict[str, Any] = {"selection_default": {"selection": {"rows": [names.index(name)]}}} if name in names else {}
+    selected: dict[str, Any] = (
+        {"selection_default": {"selection": {"rows": [names.index(name)]}}} if name in names else {}
+    )
     st.dataframe(
         pd.DataFrame(rows), key=key, hide_index=True, on_select=pick, height=min(36 * len(rows) + 40, 300),
         selection_mode="single-row-required" if selected else "single-row", **selected,
@@ -177,7 +181,7 @@ def provenance(run: Run) -> None:
     }
     st.caption("Where it comes from")
     table = "\n".join(f"| {plain(key)} | {plain(str(value))} |" for key, value in rows.items() if value)
-    st.markdown(f"| | |\n|---|---|\n{table}")
+    st.markdown(f"| setting | value |\n|---|---|\n{table}")
     with st.expander("Everything that is kept of it"):
         st.json(dict(info), expanded=1)
         st.json(dict(run.summary), expanded=False)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 
 import pytest
 
@@ -27,50 +25,6 @@ def test_every_page_has_a_place_in_the_menu():
     found = pages.found()
     assert [name for name in found if name in ("start", "heads", "circuit")] == ["start", "heads", "circuit"]
     assert len({page.order for page in found.values()}) == len(found)
-
-
-# ---- Start
-
-
-def test_start_without_runs_says_so_and_leads_to_the_heads(app, empty_runs):
-    at = app(None, empty_runs, model=MODEL)
-    assert "Find a circuit" in texts(at.title)
-    assert "No runs in" in texts(at.info)
-    assert labels(at)[-1] == f"Look at the heads of {MODEL}"
-
-
-def test_start_lists_runs_with_what_they_found(app, saved_runs):
-    at = app(None, saved_runs)
-    assert any(label.startswith(f"induction · {MODEL} · eap") for label in labels(at))
-    assert "4 examples" in texts(at.caption)
-
-
-def test_start_discovers_and_then_leads_to_the_circuit(app, tmp_path):
-    at = app(None, tmp_path, model=MODEL, task="induction")
-    at.number_input[0].set_value(2)
-    at.button[0].click()
-    at = settled(at)
-    assert not at.error
-    (found,) = tmp_path.iterdir()
-    assert json.loads((found / "run.json").read_text())["examples"] == 2
-    assert "done in" in texts(at.success)
-    assert labels(at)[-1] == f"Open the circuit that was found: {found.name}"
-
-
-def test_start_tells_what_a_discovery_cannot_do(app, tmp_path):
-    at = app(None, tmp_path, model=MODEL, task="induction")
-    at.number_input[0].set_value(2)
-    at.number_input[1].set_value(9_999_999)
-    at.button[0].click()
-    at = settled(at)
-    assert "9999999 edges were asked for" in texts(at.error)
-    assert not any(tmp_path.iterdir())
-
-
-def test_start_refuses_a_task_that_does_not_exist(app, empty_runs):
-    at = app(None, empty_runs, task="inductoin")
-    assert "did you mean 'induction'" in texts(at.warning)
-    assert "task" not in at.query_params
 
 
 # ---- Heads
@@ -134,59 +88,6 @@ def test_heads_measured_on_repeated_random_tokens(app, empty_runs):
     at = settled(at)
     assert not at.exception
     assert not at.dataframe[0].value.equals(before)
-
-
-# ---- Circuit
-
-
-def test_circuit_without_runs_leads_to_start(app, empty_runs):
-    at = app("circuit", empty_runs)
-    assert "no saved run" in texts(at.info)
-    assert labels(at)[-1] == "Discover a circuit"
-
-
-def test_circuit_shows_graph_and_numbers(app, saved_runs):
-    at = app("circuit", saved_runs, run=RUN)
-    assert "Induction in induction-2l" in texts(at.title)
-    assert len(at.get("bidi_component")) == 1
-    assert at.metric[0].label == "Model's logit diff"
-    assert "random" in at.metric[2].value
-    assert labels(at)[-1] == "See all heads on this prompt"
-
-
-def test_circuit_of_a_node_shows_its_attention_and_edges(app, saved_runs):
-    at = app("circuit", saved_runs, run=RUN, node="a1.h0", edges="5")
-    assert any(s.value.startswith("a1.h0 · effect") for s in at.subheader)
-    assert len(at.get("bidi_component")) == 2, "the graph and the attention"
-    assert at.slider[0].value == 5
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ({"run": "induction-two-layer"}, f"did you mean '{RUN}'"),
-        ({"run": "../../etc"}, "is not a known saved run"),
-        ({"node": "a7.h0"}, "'a7.h0' is not a node of this model"),
-        ({"node": "m0"}, "'m0' is not a node of this model"),
-        ({"example": "4"}, "the run has 4 examples"),
-        ({"edges": "all"}, "edges='all' is not a whole number"),
-    ],
-)
-def test_circuit_refuses_a_wrong_address_with_one_message(app, saved_runs, address, message):
-    at = app("circuit", saved_runs, **{"run": RUN, **address})
-    assert message in texts(at.warning)
-    assert len(at.warning) == 1
-    assert not set(address) & set(at.query_params)
-
-
-def test_a_damaged_run_is_one_clear_line(app, saved_runs, tmp_path):
-    shutil.copytree(saved_runs / RUN, tmp_path / "broken")
-    (tmp_path / "broken" / "circuit.json").write_text("{}")
-    at = app("circuit", tmp_path, run="broken")
-    assert len(at.error) == 1
-    assert "not a circuit" in texts(at.error)
-    assert "\n" not in at.error[0].value
-    assert labels(at)[-1] == "Discover another circuit"
 
 
 # ---- between pages

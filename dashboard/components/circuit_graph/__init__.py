@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from circuits.layout import GraphPayload
 from dashboard.components import assets
+from dashboard.figures.circuit_edges import DrawnPayload
 
 
 def circuit_graph(
-    payload: GraphPayload,
+    payload: DrawnPayload,
     *,
     key: str,
     selected: str | None = None,

@@ -44,10 +44,11 @@ const build = (svg, data, width) => {
     const a = at[from], b = at[to];
     make("line", { class: "group", x1: x(a.x), y1: a.y, x2: x(b.x), y2: b.y }, scene);
   });
-  const edges = data.edges.map((edge) => {
+  const pins = new Set(data.pins), members = new Set(data.members);
+  const edges = data.edges.map((edge, i) => {
     const a = at[edge.source], b = at[edge.target], port = { q: -4, v: 4 }[edge.port] ?? 0;
     const d = curve(x(a.x), a.y - a.r * 0.7, x(b.x) + port, b.y + b.r * 0.7);
-    const side = edge.score < 0 ? "supports" : "opposes";
+    const side = data.kind.length ? data.kind[i] : edge.score < 0 ? "supports" : "opposes";
     const path = make("path", { class: `edge ${side}`, d, "stroke-width": edge.width, "stroke-opacity": edge.opacity }, scene);
     return { edge, path, hit: make("path", { class: "hit", d }) };
   });
@@ -55,13 +56,16 @@ const build = (svg, data, width) => {
   const narrow = (width - LEFT - RIGHT) * data.spacing < 42;
   const nodes = data.nodes.map((node) => {
     const g = make("g", {
-      class: `node ${node.kind}${narrow && node.kind === "head" || node.kind === "kv" ? " quiet" : ""}`,
+      class: `node ${node.kind}${(narrow && node.kind === "head" || node.kind === "kv") && !pins.has(node.id) && !members.has(node.id) ? " quiet" : ""}`,
       transform: `translate(${x(node.x)},${node.y})`, role: "button", tabindex: -1,
       "aria-label": `${node.id}. ${node.about.replace(/\n/g, ". ")}`, "data-id": node.id,
     }, scene);
     shapeOf(node, g);
+    if (pins.has(node.id)) make("circle", { class: "pin", r: node.r + 4 }, g);
+    if (members.has(node.id)) make("circle", { class: "member", r: node.r + 7 }, g);
+    const marked = pins.has(node.id) || members.has(node.id);
     const wide = node.kind === "embed" || node.kind === "logits";
-    const beside = node.kind === "mlp" ? node.r + 5 : wide ? node.r + 15 : node.r + 3;
+    const beside = (node.kind === "mlp" ? node.r + 5 : wide ? node.r + 15 : node.r + 3) + (marked ? 6 : 0);
     const at = node.kind === "kv" ? { x: 0, y: node.r + 10, "text-anchor": "middle" } : { x: beside, y: 3.5 };
     make("text", at, g).textContent = node.id;
     return { node, g, px: x(node.x), py: node.y };
@@ -85,6 +89,13 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   const frame = root.querySelector(".frame"), svg = root.querySelector(".plot");
   const tip = tooltip(frame), say = speaker(frame), on = { signal };
   frame.setAttribute("aria-label", data.title);
+  const show = (name, on) => root.querySelectorAll(name).forEach((e) => { e.style.display = on ? "" : "none"; });
+  const two = Object.keys(data.kinds).length > 0;
+  show(".for-one", !two);
+  show(".for-two", two);
+  show(".for-pins", data.pins.length > 0);
+  show(".for-members", data.members.length > 0);
+  for (const kind in data.kinds) root.querySelector(`.word-${kind}`).textContent = data.kinds[kind];
   root.querySelector(".for-kv").style.display = data.nodes.some((n) => n.kind === "kv") ? "" : "none";
   root.querySelector(".for-mlp").style.display = data.nodes.some((n) => n.kind === "mlp") ? "" : "none";
   followTheme(frame, signal, () => {});

@@ -27,7 +27,6 @@ from probes import controls, mdl
 from probes.batched import Fit, Fits, Problem, fit_many
 from probes.estimator import Kind
 from probes.mdl import Blocks, Codelength
-from probes.splits import Fold
 from probes.trial import Trial
 
 NEVER = -1e30  # the score of a class that a fit has not seen
@@ -289,7 +288,7 @@ class _Asked:
         assert self.blocks is not None
         t, each = self.trial, []
         for ticket, (_, rows) in zip(self.steps, self.blocks.steps, strict=True):
-            each.append(_likelihood(batch.decision(ticket, rows, self.c), t.y[rows]))
+            each.append(likelihood(batch.decision(ticket, rows, self.c), t.y[rows]))
         return self.blocks.codelength(each)
 
     def _stalled(self, first: Batch, second: Batch) -> tuple[str, ...]:
@@ -317,7 +316,7 @@ def _every_class(part: np.ndarray, classes: np.ndarray, c: int) -> np.ndarray:
     return found
 
 
-def _likelihood(decision: np.ndarray, y: np.ndarray) -> np.ndarray:
+def likelihood(decision: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The probability of the true class, where decisions are log-odds or unnormalised log-probabilities."""
     score = torch.from_numpy(decision)
     if score.ndim == 1:
@@ -335,6 +334,3 @@ def direct(trial: Trial, decide: Any) -> np.ndarray:
         whole[fold.test] = part
     assert whole is not None
     return whole
-
-
-__all__ = ["Extras", "Fold", "Found", "crossfit", "direct"]

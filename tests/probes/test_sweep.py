@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lens.progress import Cancelled
 from probes.activations import Activations
+from probes.crossfit import likelihood
+from probes.estimator import estimators, get_estimator
 from probes.labelled import Classes, Labelled, Values
 from probes.splits import Fold, folds, nested
 from probes.sweep import sweep
@@ -338,3 +340,20 @@ def test_a_store_of_all_tokens_has_several_positions() -> None:
     curve = found.curve().set_index("position")
     assert curve.loc["last", "score"] > 0.9 and curve.loc["first", "score"] < 0.75
     assert found.inside().layers == ", ".join(["0 last"] * 5)  # type: ignore[union-attr]
+
+
+PROBABILISTIC = [
+    name for name in estimators()
+    if get_estimator(name).target == "classes" and hasattr(get_estimator(name).new(), "predict_proba")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBABILISTIC)
+@pytest.mark.parametrize("c", [2, 3])
+def test_decisions_are_log_odds_where_there_are_probabilities(name: str, c: int) -> None:
+    """The online code takes the probability of the true class from decisions."""
+    y = np.arange(90) % c
+    x = np.random.default_rng(0).normal(size=(90, 5)) + y[:, None]
+    fitted = get_estimator(name).new().fit(x, y)
+    expected = fitted.predict_proba(x)[np.arange(90), y]
+    np.testing.assert_allclose(likelihood(fitted.decision_function(x), y), expected, atol=1e-12)

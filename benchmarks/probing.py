@@ -132,7 +132,7 @@ def search_theirs(z: np.ndarray, y: np.ndarray, setting: dict[str, Any]) -> dict
         model = LogisticRegression(max_iter=5000, warm_start=True, **setting)
         for c, C in enumerate(CS):
             model.set_params(C=C).fit(z[rows], y[rows])
-            found[f, C] = (model.coef_[0].copy(), model.intercept_[0])
+            found[f, C] = (np.array(model.coef_)[0], np.array(model.intercept_)[0])
             score[c] += model.score(z[~rows], y[~rows])
     fit_theirs(z, y, setting, CS[int(score.argmax())])
     return found

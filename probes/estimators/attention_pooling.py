@@ -1,4 +1,4 @@
-"""Attention pooling: a linear probe that learns which tokens of a text to read (Yang et al. 2016; Tang et al. 2025).
+"""Attention pooling: a linear probe that learns which tokens of a text to read (Yang et al. 2016).
 
 1. z = (x − mean) / standard deviation over all tokens that are there.
 2. Each of `heads` queries q_h weighs the tokens of a text: a_ht = softmax over t of q_h · z_t / √d, masked tokens at 0.

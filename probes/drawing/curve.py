@@ -132,7 +132,7 @@ def _labels(panel: Panel, labels: list[tuple[float, str, int]]) -> list[str]:
     places = spread(told, 16, panel.top + 6, panel.top + panel.height)
     parts = []
     for (y, name, colour), at, place in zip(labels, told, places, strict=True):
-        value = f"{name} {f'{y:.2f}'.replace('-', '−')}"
+        value = f"{name} {f'{round(y, 2) + 0.0:.2f}'.replace('-', '−')}"
         parts.append(f'<path class="leader" d="M{n(right + 3)} {n(at)}L{n(right + 34)} {n(place)}h4"/>')
         parts.append(words(right + 42, place + 4, value, f"f{colour}"))
     return parts

@@ -30,7 +30,7 @@ def pictures(run: Run, target: str | None = None, metric: str | None = None) -> 
     note = f"{c.estimator} on {c.site} of {run.record['model']['name']}, {c.cv} folds, {about['judged']} rows judged"
     if about["groups"]:
         note += f", {about['groups']} groups kept together"
-    title = f"{data['name']}: {target}"
+    title = target if data["name"] == target else f"{data['name']}: {target}"
     found = {"curve": curve.draw(run.curve(target, metric), run.inside(target, metric), title, note)}
     told = run.predictions[target]
     where = "at the layer each fold chose" if told.site == INSIDE else f"at {told.site}"

@@ -27,11 +27,11 @@ def show(found: Opened, edges: list[Edge], written: Notes) -> None:
     """The selected node of the address."""
     node = place(found.view.node or "")
     effect = found.run.scores.nodes().get(node.name)
-    title, pin = st.columns([3, 1], vertical_alignment="center")
+    title, pin = st.columns([5, 2], vertical_alignment="center")
     title.subheader(node.name + (f" · effect {effect:+.3f}" if effect is not None else ""))
     pinned = node.name in written.pins
     pin.button(
-        "Unpin" if pinned else "Pin", key="pin", width="stretch", icon=":material/keep:",
+        "Unpin" if pinned else "Pin", key="pin", width="stretch",
         help="Pinned nodes stay in the graph and are kept with the run",
         on_click=change, args=(found, lambda old: old.pinned(node.name, not pinned)),
     )  # fmt: skip

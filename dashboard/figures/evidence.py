@@ -28,6 +28,7 @@ def size_curve(curve: Mapping[str, Any], *, circuit: int | None = None) -> go.Fi
     figure.add_scatter(
         x=[*sizes, *reversed(sizes)],
         y=[*(high for _, high in ends), *reversed([low for low, _ in ends])],
+        mode="lines",
         fill="toself",
         fillcolor="rgba(37,99,235,0.15)",
         line={"width": 0},
@@ -168,7 +169,7 @@ def overlap(found: Mapping[str, Any]) -> go.Figure:
             error_x={"type": "data", "symmetric": False, "array": [error[0]], "arrayminus": [error[1]], "thickness": 3},
             hovertemplate="%{y}<br>share %{x:.1%}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="shared edges of all edges (Jaccard)", range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(title="shared edges of all edges (Jaccard)", range=[-0.03, 1.03], tickformat=".0%")
     figure.update_yaxes(autorange="reversed")
     figure = _sized(figure, 210)
     figure.update_layout(margin={**MARGIN, "l": 130})

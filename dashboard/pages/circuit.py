@@ -117,7 +117,7 @@ def compared_with(found: Opened) -> Run | None:
 
 def algorithm(found: Opened) -> None:
     """Choose edges anew by another algorithm, as a new run."""
-    with st.popover("Another algorithm", icon=":material/alt_route:", width="stretch"):
+    with st.popover("Algorithm", icon=":material/alt_route:", width="stretch"):
         run = found.run
         sized = [name for name in algorithms() if "n_edges" in get_algorithm(name).takes]
         now = str(run.info.get("algorithm", ""))
@@ -164,25 +164,30 @@ def summary(found: Opened, shown: int) -> None:
     """The numbers of the run and of the edges shown, and what the task's check had to say."""
     run = found.run
     numbers, metric = run.summary, run.info["metric"].replace("_", " ")
-    cells = [
-        (f"Model's {metric}", f"{numbers['metric_model']:.2f}", "On clean prompts, mean over the examples"),
-        ("On corrupt prompts", f"{numbers['metric_corrupt']:.2f}", "The same metric where the clue is gone"),
+    cells: list[tuple[str, str, str | None, str]] = [
+        (
+            f"Model's {metric}",
+            f"{numbers['metric_model']:.2f}",
+            None,
+            "On clean prompts, mean over the examples",
+        ),
+        ("On corrupt prompts", f"{numbers['metric_corrupt']:.2f}", None, "The same where the clue is gone"),
     ]
     for circuit in numbers["circuits"]:
-        random = circuit["random"]["faithfulness"]
-        floor = f" (random {share(random)})" if circuit["random"]["sets"] else ""
+        n, random = circuit["n_edges"], circuit["random"]["faithfulness"]
         cells.append(
             (
-                f"Faithfulness, {circuit['n_edges']:,} edge{'s' * (circuit['n_edges'] != 1)}",
-                share(circuit["faithfulness"]) + floor,
+                f"Faithfulness, {n:,} edge{'s' * (n != 1)}",
+                share(circuit["faithfulness"]),
+                f"random edges {share(random)}" if circuit["random"]["sets"] else None,
                 "Share of the model's behaviour that is left when all other edges carry their corrupt value; "
-                "in brackets random edge sets of the same size",
+                "below it random edge sets of the same size",
             )
         )
     live = shown <= run.circuit.n_edges and shown not in [c["n_edges"] for c in numbers["circuits"]]
     columns = st.columns(len(cells) + live)
-    for column, (label, value, text) in zip(columns, cells, strict=False):
-        column.metric(plain(label), value, help=text)
+    for column, (label, value, below_it, text) in zip(columns, cells, strict=False):
+        column.metric(plain(label), value, below_it, delta_color="off", delta_arrow="off", help=text)
     if live:
         with columns[-1]:
             kept = kept_by(found, shown)

@@ -263,8 +263,9 @@ def strongest(labels: list[str], cells: Cells, kind: str, pick: Any) -> None:
         return
     st.caption(f"The {len(found)} strongest; a click selects")
     effect = cells.effect
+    whole = cells.whole or 1.0
     values = [
-        (labels[r * columns + c], float(effect[r, c]), 100 * float(effect[r, c]) / (cells.whole or 1.0))
+        (labels[r * columns + c], float(effect[r, c]), round(100 * float(effect[r, c]) / whole) + 0.0)
         for r, c in found
     ]
     key = f"strongest_{kind}"
@@ -287,7 +288,9 @@ def strongest(labels: list[str], cells: Cells, kind: str, pick: Any) -> None:
         },
     )
     if cells.beside:
-        others = ", ".join(f"{name} {values.mean():+.3f}" for name, values in cells.beside.items())
+        others = ", ".join(
+            f"{name} {round(float(each.mean()), 3) + 0.0:+.3f}" for name, each in cells.beside.items()
+        )
         st.caption(plain(f"Beside the grid: {others}"))
 
 

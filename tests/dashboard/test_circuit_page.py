@@ -37,7 +37,7 @@ def test_graph_numbers_and_the_next_step(app, saved_runs):
     assert "Induction in induction-2l" in texts(at.title)
     assert len(at.get("bidi_component")) == 2, "the graph and all heads"
     assert at.metric[0].label == "Model's logit diff"
-    assert "random" in at.metric[2].value
+    assert "random" in at.metric[2].delta
     assert "See all heads on this prompt" in labels(at)
     assert labels(at)[-1] == "How sure can one be of this circuit?"
 

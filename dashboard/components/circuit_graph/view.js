@@ -45,11 +45,10 @@ const build = (svg, data, width) => {
     make("line", { class: "group", x1: x(a.x), y1: a.y, x2: x(b.x), y2: b.y }, scene);
   });
   const pins = new Set(data.pins), members = new Set(data.members);
-  const edges = data.edges.map((edge, i) => {
+  const edges = data.edges.map((edge) => {
     const a = at[edge.source], b = at[edge.target], port = { q: -4, v: 4 }[edge.port] ?? 0;
     const d = curve(x(a.x), a.y - a.r * 0.7, x(b.x) + port, b.y + b.r * 0.7);
-    const side = data.kind.length ? data.kind[i] : edge.score < 0 ? "supports" : "opposes";
-    const path = make("path", { class: `edge ${side}`, d, "stroke-width": edge.width, "stroke-opacity": edge.opacity }, scene);
+    const path = make("path", { class: `edge ${edge.kind}`, d, "stroke-width": edge.width, "stroke-opacity": edge.opacity }, scene);
     return { edge, path, hit: make("path", { class: "hit", d }) };
   });
   edges.forEach(({ hit }) => scene.appendChild(hit));
@@ -84,7 +83,17 @@ const step = (nodes, from, dx, dy) => {
   return best;
 };
 
-export default function ({ data, parentElement: root, setTriggerValue }) {
+// Rows [sender, receiver, port, score, width, opacity] to edges by name, with what their tooltips say.
+const named = (data) => data.edges.map(([from, to, port, score, width, opacity], i) => {
+  const source = data.nodes[from].id, target = data.nodes[to].id;
+  const kind = data.kind[i] ?? (score < 0 ? "supports" : "opposes");
+  const number = `${score < 0 ? "−" : "+"}${Math.abs(score).toPrecision(3)}`;
+  const about = `${source} → ${target}${port ? `<${port}>` : ""}\nscore ${number}: ${data.kinds[kind] ?? kind}`;
+  return { source, target, port, score, width, opacity, kind, about };
+});
+
+export default function ({ data: given, parentElement: root, setTriggerValue }) {
+  const data = { ...given, edges: named(given) };
   const [kept, signal] = renew(root);
   const frame = root.querySelector(".frame"), svg = root.querySelector(".plot");
   const tip = tooltip(frame), say = speaker(frame), on = { signal };

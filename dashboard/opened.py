@@ -58,7 +58,7 @@ def show(where: str, title: str) -> Opened | None:
     name = view.run or next(iter(known))
     heading, chooser = st.columns([8, 4], vertical_alignment="bottom", gap="medium")
     with chooser:
-        st.selectbox("Run", list(known), **state.bound("run", name, **ANEW))
+        st.selectbox("Run", list(known), label_visibility="collapsed", **state.bound("run", name, **ANEW))
     try:
         run = runs.open_run(name)
     except (ValueError, OSError) as error:

@@ -217,29 +217,8 @@ def test_every_kind_is_a_score_of_lens():
 # ---- charts
 
 
-def test_heat_map_of_heads_is_symmetric_about_zero():
-    values = np.array([[0.1, -0.4], [0.0, 0.2]])
-    trace = charts.head_heatmap(values).data[0]
-    assert (trace.zmin, trace.zmax) == (-0.4, 0.4)
-    assert list(trace.y) == ["L0", "L1"]
-    assert trace.text[1][0] == "a1.h0"
-
-
-def test_heat_map_over_positions_needs_one_token_each():
-    assert len(charts.position_heatmap(np.zeros((2, 3)), ["a", "a", "a"]).data[0].x) == 3
-    with pytest.raises(ValueError, match="3 positions do not fit 2 tokens"):
-        charts.position_heatmap(np.zeros((2, 3)), ["a", "b"])
-
-
 def test_bars_show_the_strongest_first_with_two_signs():
     trace = charts.node_bars({"a0.h0": 0.1, "m1": -0.9, "a1.h1": 0.5}, top=2).data[0]
     assert list(trace.y) == ["m1", "a1.h1"]
     assert trace.marker.color[0] != trace.marker.color[1]
     assert trace.marker.pattern.shape[0] != trace.marker.pattern.shape[1]
-
-
-def test_faithfulness_shows_random_sets_with_their_range():
-    figure = charts.faithfulness_curve([200, 1000], [0.4, 0.8], [[0.0, 0.1], [0.0, 0.2]])
-    assert [t.name for t in figure.data] == ["circuit", "random edges"]
-    assert list(figure.data[1].y) == [0.05, 0.1]
-    assert list(figure.data[1].error_y.array) == pytest.approx([0.05, 0.1])

@@ -145,3 +145,31 @@ def test_a_metric_without_a_gradient_is_refused_before_the_work(looked_at, tmp_p
 
     with pytest.raises(ValueError, match="accuracy"):
         discovery.send_edges(Runner(), replace(looked_at, metric="accuracy"), 12, tmp_path)
+
+
+@pytest.mark.parametrize("send", ["heads", "edges", "again"])
+def test_a_cancelled_job_leaves_nothing_half_written(looked_at, pairs, tmp_path, saved_runs, send):
+    from lens.progress import Cancelled
+    from tests.dashboard.conftest import MODEL, RUN
+
+    class Impatient(Runner):
+        """Does the work here, and cancels it at its last step."""
+
+        def submit(self, label, work, *, lane, key=None):
+            def stop(done, total, step):
+                if "evaluate" in step:
+                    raise Cancelled
+
+            with pytest.raises(Cancelled):
+                work(stop)
+            return super().submit(label, lambda progress: None, lane=lane)
+
+    runner = Impatient()
+    if send == "heads":
+        discovery.send_heads(runner, looked_at, pairs, 3, tmp_path)
+    elif send == "edges":
+        discovery.send_edges(runner, looked_at, 5, tmp_path)
+    else:
+        shelf = discovery.Shelf(lambda name, progress: looked_at.model)
+        discovery.choose_again(runner, shelf, MODEL, Run.load(saved_runs / RUN), "top-n", 5, tmp_path)
+    assert list(tmp_path.iterdir()) == []

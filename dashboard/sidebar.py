@@ -75,7 +75,7 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
     from_run = f"run {view.run}" if view.run else None
     known = known_tasks()
     options = [*([from_run] if from_run else []), *known, OWN]
-    now = OWN if subject.own(view) else (from_run or view.task or usual_source(name, model))
+    now = source(view, name, model)
     key = "prompts_from"
     if st.session_state.get(key) != now:
         st.session_state[key] = now
@@ -118,6 +118,13 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
     return view, found
 
 
+def source(view: View, name: str, model: Any) -> str:
+    """Where the prompts come from: `OWN`, a run (its name after `run `), or a task's name."""
+    if subject.own(view):
+        return OWN
+    return f"run {view.run}" if view.run else view.task or usual_source(name, model)
+
+
 def usual_source(name: str, model: Any) -> str:
     """The task that shows most on a model, or the first that its tokenizer has the words for, or own texts."""
     known = tasks()
@@ -130,17 +137,17 @@ def usual_source(name: str, model: Any) -> str:
     return OWN
 
 
-def _found(view: View, name: str, model: Any, source: str) -> tuple[Subject | None, str]:
+def _found(view: View, name: str, model: Any, of: str) -> tuple[Subject | None, str]:
     """The subject, or why there is none."""
     try:
-        if source == OWN:
+        if of == OWN:
             return subject.of_words(name, model, _typed(view), view.metric), ""
-        if view.run and source == f"run {view.run}":
+        if view.run and of == f"run {view.run}":
             run = runs.open_run(view.run)
             example = min(view.example or 0, len(run.pairs) - 1)
             metric = view.metric or str(run.info["metric"])
             return subject.of_pairs(name, model, run.pairs, example, metric, view.run), ""
-        task = known_tasks()[source]
+        task = known_tasks()[of]
         pairs, example = drawn(model, task, view.example or 0)
         return subject.of_pairs(name, model, pairs, example, view.metric or task.metric, task.title), ""
     except (ValueError, OSError) as error:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
-from circuits.task import Task
+from circuits.pairs import Pairs
+from circuits.task import Drawing, Task
 
 MOST = 16
 LARGEST = 2 * 2**20
+SAMPLE = """clean,corrupt,answer,wrong
+"When Mary and John met, John gave a drink to","When Mary and John met, Anna gave a drink to"," Mary"," John"
+"When Tom and Kate met, Kate gave a book to","When Tom and Kate met, Paul gave a book to"," Tom"," Kate"
+"""
+"""What such a file looks like: answers are single tokens, with the space that stands before a word."""
+
 KINDS = {".csv": Task.from_csv, ".jsonl": Task.from_jsonl}
 
 
@@ -44,11 +53,28 @@ def add(filename: str, content: bytes) -> str:
 
 def _read(filename: str, suffix: str, content: bytes, name: str) -> Task:
     """The task of a file, which is read from a private place under a fixed name and then removed."""
+    shown = Path(filename.replace("\\", "/")).name[:80]
     with tempfile.TemporaryDirectory(prefix="lens-upload-") as folder:
         path = Path(folder) / f"pairs{suffix}"
         path.write_bytes(content)
         try:
             task = KINDS[suffix](path)
         except ValueError as error:
-            raise ValueError(str(error).replace(str(path), Path(filename).name[:80])) from error
-    return replace(task, name=name, title=Path(filename).name[:60])
+            raise ValueError(str(error).replace(str(path), shown)) from error
+        except RecursionError:
+            raise ValueError(f"{shown} is nested too deeply to be read") from None
+    return replace(
+        task,
+        name=name,
+        title=shown[:60],
+        source="An uploaded file",
+        build=partial(_build, task.build, str(path), shown),
+    )
+
+
+def _build(build: Callable[[Drawing], Pairs], path: str, shown: str, drawing: Drawing) -> Pairs:
+    """The pairs of a file; what is wrong with a row is told under the file's own name."""
+    try:
+        return build(drawing)
+    except ValueError as error:
+        raise ValueError(str(error).replace(path, shown)) from error

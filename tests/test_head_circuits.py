@@ -12,7 +12,7 @@ from lens.head_examples import ATTENTION, NEXT, OUTPUT, examples, windows
 from tests.circuits.conftest import tiny
 
 IDS = [3, 1, 4, 1, 5]
-ROTARY = {"rotary": (Rotary(dim=4),) * 2}
+ROTARY = (Rotary(dim=4),) * 2
 
 
 def test_ov_is_the_product_of_its_matrices():
@@ -37,13 +37,15 @@ def test_ov_of_the_stream_is_what_the_head_writes(stack):
     wrote = v @ block.attn.W_O[2]
     if block.ln1_post is not None:
         wrote = block.ln1_post.linear(wrote, block.ln1_post.scale(wrote))
+    assert model.ln_final is not None
     logits = model.ln_final.linear(wrote, torch.ones(1)) @ model.W_U
     assert torch.equal(found.high, logits.topk(3).indices)
 
 
 def test_qk_scores_are_those_of_attention():
     """A prompt whose streams are bare embeddings: the first layer of a model with rotary positions."""
-    model = tiny(**ROTARY, attn_bias=frozenset("qk"))
+    model = tiny(rotary=ROTARY, attn_bias=frozenset("qk"))
+    assert model.embed.positions is not None
     model.embed.positions.weight.data.zero_()
     attn = model.block(0).attn
     for distance in (1, 3):
@@ -56,7 +58,7 @@ def test_qk_scores_are_those_of_attention():
 
 
 def test_the_vocabulary_in_parts_is_the_whole(monkeypatch):
-    model = tiny(**ROTARY)
+    model = tiny(rotary=ROTARY)
     whole = qk_circuit(model, 1, 0, IDS, source="stream")
     monkeypatch.setattr(module, "CHUNK", 7)
     parts = qk_circuit(model, 1, 0, IDS, source="stream")
@@ -111,6 +113,7 @@ def test_examples_by_what_is_written():
     (found,) = examples(model, 0, 1, [IDS], by=OUTPUT)
     assert found.value == pytest.approx(float(result.norm(dim=-1).max()), abs=1e-4)
     (found,) = examples(model, 0, 1, [IDS], by=NEXT)
+    assert model.ln_final is not None
     _, cache = model.run_with_cache(ids, [model.ln_final.hook_scale])
     logits = model.ln_final.linear(result, cache[model.ln_final.hook_scale][0]) @ model.W_U
     share = (logits - logits.mean(-1, keepdim=True))[torch.arange(4), IDS[1:]]

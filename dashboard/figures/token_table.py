@@ -23,7 +23,7 @@ def visible(token: str) -> str:
 def token_table(
     found: TokenCircuit, tokens: Sequence[str], spell: Spell, *, names: tuple[str, str, str, str]
 ) -> pd.DataFrame:
-    """One row per token: the token, its highest tokens with their values, its lowest, and its own rank from 1.
+    """One row per token: the token, its own rank from 1, its highest tokens with their values, and its lowest.
 
     `names` are those of the four columns.
 
@@ -36,9 +36,9 @@ def token_table(
         raise ValueError(f"rows of {len(found.high)} tokens do not fit {len(tokens)}")
     columns = [
         [visible(token) for token in tokens],
+        (found.own_rank + 1).tolist(),
         [_listed(ids, values, spell) for ids, values in zip(found.high, found.high_values, strict=True)],
         [_listed(ids, values, spell) for ids, values in zip(found.low, found.low_values, strict=True)],
-        (found.own_rank + 1).tolist(),
     ]
     return pd.DataFrame(dict(zip(names, columns, strict=True)))
 

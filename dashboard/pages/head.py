@@ -194,9 +194,12 @@ def circuit_table(
     if result is None:
         return
     tokens = model.to_str_tokens(ids)
-    labels = [f"{i} {token}" for i, token in enumerate(tokens)] if options["source"] == STREAM else tokens
+    labels = [f"{i}: {token}" for i, token in enumerate(tokens)] if options["source"] == STREAM else tokens
     frame = token_table(result, labels, model.to_str_tokens, names=names)
-    st.dataframe(frame, hide_index=True, height=min(420, 36 * (len(frame) + 1)), key=f"{what}_{side.key}")
+    st.dataframe(
+        frame, hide_index=True, height=min(420, 36 * (len(frame) + 1)), key=f"{what}_{side.key}",
+        column_config={"own rank": st.column_config.NumberColumn("own rank", format="localized", width=70)},
+    )  # fmt: skip
 
 
 def writes(view: View, found: Subject, side: Side) -> None:
@@ -207,8 +210,11 @@ def writes(view: View, found: Subject, side: Side) -> None:
         f"ov_{side.key}",
         READ_HELP,
     )
-    circuit_table(found, side, "OV", ("token looked at", "promotes", "suppresses", "own rank"), source=source)
-    st.caption("Logits without the final norm's divisor. Own rank 1: the head copies that token.")
+    circuit_table(found, side, "OV", ("token looked at", "own rank", "promotes", "suppresses"), source=source)
+    last = f"{found.model.cfg.d_vocab:,}"
+    st.caption(
+        f"Logits without the final norm's divisor. Own rank 1: it copies the token; {last}: it suppresses it."
+    )
 
 
 def looks_for(view: View, found: Subject, side: Side) -> None:
@@ -227,7 +233,7 @@ def looks_for(view: View, found: Subject, side: Side) -> None:
         found,
         side,
         "QK",
-        ("token that looks", "looks for", "avoids", "own rank"),
+        ("token that looks", "own rank", "looks for", "avoids"),
         source=source,
         distance=int(distance),
     )

@@ -247,7 +247,7 @@ def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, 
     heads = next(iter(columns.values())).shape[1]
     if order is None:  # best induction heads first, then previous-token heads
         first, second = (np.nan_to_num(columns[KINDS[i].title], nan=-1.0).ravel() for i in (2, 0))
-        order = np.lexsort((-second, -first)).tolist()
+        order = [int(i) for i in np.lexsort((-second, -first))]
     frame = pd.DataFrame({title: values.ravel()[order] for title, values in columns.items()})
     frame.insert(0, "head", [head_name(*divmod(i, heads)) for i in order])
     if frame.empty:

@@ -36,7 +36,7 @@ def test_the_default_head(app, empty_runs):
     assert at.subheader[0].value.startswith("a")
     assert at.subheader[1].value == "What kind of head?"
     assert len(at.get("bidi_component")) == 1, "its attention"
-    assert list(at.dataframe[1].value.columns) == ["token looked at", "promotes", "suppresses", "own rank"]
+    assert list(at.dataframe[1].value.columns) == ["token looked at", "own rank", "promotes", "suppresses"]
     assert labels(at)[-1].startswith("Patch a")
 
 
@@ -177,13 +177,13 @@ def test_weights_by_values_sum_to_one():
 def test_a_token_table_shows_spaces(induction):
     found = ov_circuit(induction, 1, 0, IDS, k=2)
     frame = token_table(
-        found, [" a"] * 6, lambda ids: [f" {i}" for i in ids], names=("t", "up", "down", "own")
+        found, [" a"] * 6, lambda ids: [f" {i}" for i in ids], names=("t", "own", "up", "down")
     )
     assert frame["t"][0] == "·a"
     assert frame["up"][0].startswith(f"·{int(found.high[0, 0])} ")
     assert frame["own"].tolist() == (found.own_rank + 1).tolist()
     with pytest.raises(ValueError, match="rows of 6 tokens do not fit 1"):
-        token_table(found, ["a"], induction.to_str_tokens, names=("t", "up", "down", "own"))
+        token_table(found, ["a"], induction.to_str_tokens, names=("t", "own", "up", "down"))
 
 
 def test_passages_carry_what_is_drawn(induction):

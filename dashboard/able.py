@@ -66,13 +66,12 @@ def table(name: str, model: Any, known: Mapping[str, Task]) -> None:
             for task, result in ((task, found[task.name]) for task in known.values())
         ]
     )
-    share = {"format": "percent"}
     st.dataframe(
         frame, hide_index=True, height=36 * (len(frame) + 1) + 3, key="abilities",
         column_config={
-            "right": st.column_config.NumberColumn("right", help="share of prompts, with its 95% interval", **share),
-            "from": st.column_config.NumberColumn("from", **share),
-            "to": st.column_config.NumberColumn("to", **share),
+            "right": st.column_config.NumberColumn("right", help="share of prompts", format="percent"),
+            "from": st.column_config.NumberColumn("from", help="of the 95% interval", format="percent"),
+            "to": st.column_config.NumberColumn("to", help="of the 95% interval", format="percent"),
         },
     )  # fmt: skip
     left = [task for task in known.values() if found[task.name] is None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from benchmarks.study import nodes as node_study
 from benchmarks.study import page
 from benchmarks.study import planted as planted_study
 from benchmarks.study import smollm2 as smollm2_study
+from benchmarks.study.probes import studying as probe_study
 from lens.cli_errors import run
 from lens.cli_progress import bar
 
@@ -57,6 +59,23 @@ def planted() -> None:
     torch.set_num_threads(1)
     with bar() as progress:
         planted_study.study(progress)
+    page.write()
+
+
+@app.command("probes")
+def probing(
+    shows: Annotated[
+        list[str] | None, typer.Option("--show", help="Only this showcase; may be repeated.")
+    ] = None,
+    treebank: Annotated[
+        Path | None, typer.Option(help="A CoNLL-U file, for part-of-speech and structural.", exists=True)
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Compute what is there already, too.")] = False,
+) -> None:
+    """What linear probes find, with their floors: truth, space, sentiment, part of speech, trees; erasure, steering."""
+    torch.set_num_threads(1)
+    with bar() as progress:
+        probe_study.study(shows or [], treebank, again, progress)
     page.write()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS, ROOT
 from benchmarks.study import nodes, planted, smollm2
+from benchmarks.study.cells import ends as _ends
+from benchmarks.study.cells import number as _number
+from benchmarks.study.cells import percent as _percent
+from benchmarks.study.cells import table
 from benchmarks.study.keeping import read
+from benchmarks.study.probes import section as probe_section
 from circuits.truth import Recoveries, Recovery
 
 PAGE = ROOT / "docs" / "results.md"
@@ -28,16 +32,6 @@ def write(page: Path = PAGE) -> None:
         if held:
             parts.append("\n".join(section(held)))
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table; the first column is text."""
-    return [
-        f"| {' | '.join(header)} |",
-        f"|{'|'.join(['---'] + ['---:'] * (len(header) - 1))}|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-    ]
 
 
 # ---- SmolLM2
@@ -293,21 +287,9 @@ def _recovery(model: dict[str, Any], method: str, truth: str) -> Recovery:
     return Recovery(auroc, auprc, model["truth"][truth], model["n_edges"])
 
 
-# ---- figures
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if abs(value) < 1.0005 else f"{value:.2f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{round(100 * value, 1) + 0.0:.1f}%"
-
-
-def _ends(ends: Sequence[float | None], shown: Any = _number) -> str:
-    return f"[{shown(ends[0])}, {shown(ends[1])}]"
-
-
-SECTIONS = {smollm2.NAME: _smollm2, nodes.NAME: _nodes, planted.NAME: _planted}
+SECTIONS = {
+    smollm2.NAME: _smollm2,
+    nodes.NAME: _nodes,
+    planted.NAME: _planted,
+    probe_section.NAME: probe_section.section,
+}

@@ -1,0 +1,1 @@
+"""What linear probes find in real models, one module per showcase."""

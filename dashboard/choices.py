@@ -53,7 +53,7 @@ def model_box(view: View, *, new: bool = False) -> str:
     """Choose a model; with `new`, a folder, a .gguf file or a hub id can be typed."""
     name = model_of(view)
     options = list(dict.fromkeys([*models(), name]))
-    bound = state.bound("model", name, run=None, node=None, query=None, example=None)
+    bound = state.bound("model", name, run=None, probe=None, node=None, query=None, example=None)
 
     def changed() -> None:
         typed = st.session_state[bound["key"]]

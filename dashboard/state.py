@@ -28,8 +28,8 @@ class View:
     the run or the task. `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows.
     `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `site`:
     what is patched, over `over` pairs; `receiver`: where paths end. `other`: a second run to compare with.
-    `group`: a named group of nodes of the run. `probe`: a folder of probes. `sort`: what heads are
-    ranked by. `beside`: what a head is compared with.
+    `group`: a named group of nodes of the run. `probe`: a folder of probes, `target`: what they read. `sort`: what
+    heads are ranked by. `beside`: what a head is compared with.
     """
 
     model: str | None = None
@@ -51,6 +51,7 @@ class View:
     other: str | None = None
     group: str | None = None
     probe: str | None = None
+    target: str | None = None
     sort: str | None = None
     beside: str | None = None
 
@@ -113,6 +114,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "other": _text,
     "group": _text,
     "probe": _text,
+    "target": _text,
     "sort": _text,
     "beside": _text,
 }

@@ -23,8 +23,8 @@ from dashboard.plain import plain
 LISTED = 8
 
 
-def show(found: Opened, edges: list[Edge], written: Notes) -> None:
-    """The selected node of the address."""
+def show(found: Opened, edges: list[Edge], written: Notes, known: dict[str, Any] | None) -> None:
+    """The selected node of the address. `known`: the roles of all heads, once somebody asked for them."""
     node = place(found.view.node or "")
     effect = found.run.scores.nodes().get(node.name)
     title, pin = st.columns([5, 2], vertical_alignment="center")
@@ -35,7 +35,7 @@ def show(found: Opened, edges: list[Edge], written: Notes) -> None:
         help="Pinned nodes stay in the graph and are kept with the run",
         on_click=change, args=(found, lambda old: old.pinned(node.name, not pinned)),
     )  # fmt: skip
-    role(found, node)
+    role(found, node, known)
     if node.kind in ("head", "kv"):
         attention_of(found, node)
     strongest(node, edges, found.name)
@@ -64,11 +64,10 @@ def key_of(found: Opened, *more: Any) -> tuple[Any, ...]:
 # ---- roles
 
 
-def role(found: Opened, node: Place) -> None:
+def role(found: Opened, node: Place, known: dict[str, Any] | None) -> None:
     """What the head does, once the roles are known; a button finds those of all heads."""
     if node.kind != "head":
         return
-    known = roles(found)
     if known is None:
         if not st.session_state.get(f"roles_{found.name}"):
             st.button(
@@ -190,7 +189,7 @@ def edge_table(word: str, found: list[tuple[str, str, float]], run: str) -> None
 
 def ablate(found: Opened, nodes: tuple[str, ...], key: str) -> None:
     """A button that takes nodes away, and then the metric with and without them."""
-    asked = key_of(found, "without", nodes)
+    asked = key_of(found, "without", nodes, key)
     what = nodes[0] if len(nodes) == 1 else f"these {len(nodes)} nodes"
     if work.runner().find(asked) is None and st.session_state.get(f"{key}_now") != asked:
         st.button(

@@ -34,10 +34,9 @@ class Opened:
     subject: Subject | None
 
     def model(self) -> Any | None:
-        """The run's model; None after saying that it is being loaded, or that it has other weights here."""
-        model = work.model(self.model_name)
+        """The run's model; None while it is being loaded, which the sidebar shows, or where it has other weights."""
+        model = work.shelf().loaded(self.model_name)
         if model is not None and model.revision != self.run.info["model"]["revision"]:
-            st.warning(plain(f"{self.model_name} here is not of the revision that the run was made with."))
             return None
         return model
 
@@ -68,6 +67,11 @@ def show(where: str, title: str) -> Opened | None:
         return None
     heading.title(plain(f"{task_title(run)} in {run.info['model']['name']}") if title == "Circuit" else title)
     view = replace(check(view, run), run=name)
+    loaded = work.shelf().loaded(runs.model_name(run.info))
+    if loaded is not None and loaded.revision != run.info["model"]["revision"]:
+        st.warning(
+            plain(f"{runs.model_name(run.info)} here is not of the revision that the run was made with.")
+        )
     return Opened(view, name, run, runs.model_name(run.info), subject)
 
 

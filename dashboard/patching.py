@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 HEADS, PATHS, ESTIMATE = "heads", "paths", "estimate"
 BY_POSITION = {
-    "resid_pre": "Stream before the layer",
-    "resid_post": "Stream after the layer",
-    "attn_out": "Attention's output",
-    "mlp_out": "MLP's output",
+    "resid_pre": "Stream before layer",
+    "resid_post": "Stream after layer",
+    "attn_out": "Attention out",
+    "mlp_out": "MLP out",
 }
-KINDS = {HEADS: "Heads and MLPs", **BY_POSITION, PATHS: "Paths", ESTIMATE: "Estimate and exact"}
+KINDS = {HEADS: "Heads and MLPs", **BY_POSITION, PATHS: "Paths", ESTIMATE: "Estimates"}
 """What can be looked at, by the name it has in an address."""
 SIZES_ONLY = ("ifr",)
 """Methods that estimate how large an effect is, and not its sign."""

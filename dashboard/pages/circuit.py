@@ -262,9 +262,9 @@ def graph_and_node(found: Opened, other: Run | None, edges: list[Edge], shown: i
     }
     left, right = st.columns([9, 5], gap="medium")
     with left:
+        roles = inspector.roles(found)
         title = f"Circuit of {run.info['task']} in {run.info['model']['name']}, {len(edges)} edges"
         if other is None:
-            roles = inspector.roles(found)
             names = (
                 {} if roles is None else {h: r["role"] for r in reversed(roles["roles"]) for h in r["heads"]}
             )
@@ -293,7 +293,7 @@ def graph_and_node(found: Opened, other: Run | None, edges: list[Edge], shown: i
         if view.node is None:
             overview(found)
         else:
-            inspector.show(found, edges, written)
+            inspector.show(found, edges, written, roles)
 
 
 def groups(found: Opened, written: Notes) -> None:

@@ -13,7 +13,7 @@ from circuits import evidence
 from circuits.planted.difficulty import PRESETS
 from circuits.planted.planting import plantings
 from circuits.store import Run
-from dashboard import discovery, opened, options, page, runs, state, truth, work
+from dashboard import discovery, estimates, opened, options, page, runs, state, truth, work
 from dashboard.figures import evidence as figures
 from dashboard.figures.verdicts import QUESTIONS, Question, answer
 from dashboard.jobs import Job
@@ -194,20 +194,7 @@ def stability(piece: dict[str, Any], found: Opened) -> None:
 
 
 def agreement(piece: dict[str, Any], found: Opened) -> None:
-    points = piece["points"]
-    unit = f"change of {str(piece['metric']).replace('_', ' ')}"
-    kinds = figures.kinds_of(points)
-
-    def pick() -> None:
-        chosen = st.session_state["figure_agreement"]["selection"]["points"]
-        if chosen and 0 < chosen[0]["curve_number"] <= len(kinds):
-            rows = [point for point in points if point["kind"] == kinds[chosen[0]["curve_number"] - 1]]
-            state.put(run=found.name, node=rows[chosen[0]["point_index"]]["name"])
-
-    st.plotly_chart(
-        figures.agreement_scatter(points, unit=unit, selected=found.view.node), config=PLOT,
-        key="figure_agreement", on_select=pick, selection_mode="points",
-    )  # fmt: skip
+    estimates.scatter(piece, "figure_agreement", found.view.node, run=found.name)
 
 
 def recovered(piece: dict[str, Any], found: Opened) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -13,9 +14,8 @@ from circuits.graph import Graph
 from circuits.node_effects import effect_methods
 from circuits.pairs import Pairs
 from circuits.places import place, split_port
-from dashboard import discovery, options, page, patching, runs, sidebar, state, work
+from dashboard import discovery, estimates, page, patching, sending, sidebar, state, work
 from dashboard.components.grid import grid
-from dashboard.figures import evidence
 from dashboard.figures.grid import grid_payload
 from dashboard.page import Page
 from dashboard.patching import ESTIMATE, HEADS, PATHS, Cells
@@ -57,7 +57,8 @@ def show() -> None:
         cells = measured(subject, pairs, kind, denoise, receiver)
         if cells is not None:
             picture(view, subject, pairs, kind, cells, receiver)
-    sent = send(view, subject, pairs, denoise)
+    known = work.runner().find(patch_key(subject, pairs, HEADS, denoise))
+    sent = sending.show(subject, pairs, known.result if known is not None and known.state == "done" else None)
     if sent:
         page.next_step(
             "circuit", "Open the circuit of what was sent", view, run=sent, model=subject.name, **sidebar.AFRESH,
@@ -106,7 +107,7 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
         "What is patched", list(known), format_func=known.__getitem__, required=True,
         **state.bound("site", kind, layer=None),
     )  # fmt: skip
-    row = st.container(horizontal=True, gap="large", vertical_alignment="bottom")
+    row = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
     n = len(subject.batch)
     over, denoise, receiver = view.over or 1, False, view.receiver or "logits"
     if n > 1:
@@ -205,6 +206,7 @@ def picture(view: View, subject: Subject, pairs: Pairs, kind: str, cells: Cells,
         grid(
             grid_payload(
                 cells.effect, rows, columns, title=title, unit=f"{verb} of {metric}", flip=cells.denoise,
+                bound=None if by_position else bound_of(cells, graph.n_heads),
                 about=cells.nodes if any(cells.nodes) and by_position else (),
             ),
             key=f"grid_{kind}",
@@ -221,6 +223,12 @@ def picture(view: View, subject: Subject, pairs: Pairs, kind: str, cells: Cells,
         if at is not None:
             one_cell(labels[at[0] * len(columns) + at[1]], cells, at, metric)
         strongest(labels, cells, kind, pick)
+
+
+def bound_of(cells: Cells, n_heads: int) -> float | None:
+    """The value of the strongest colour: the strongest head's, since an MLP may be many times as strong."""
+    sizes = np.nan_to_num(np.abs(cells.effect[:, :n_heads]), nan=0.0)
+    return float(sizes.max()) or None
 
 
 def selected(view: View, kind: str, cells: Cells) -> tuple[int, int] | None:
@@ -242,9 +250,11 @@ def one_cell(label: str, cells: Cells, at: tuple[int, int], metric: str) -> None
         return
     share = effect / cells.whole if cells.whole else float("nan")
     a, b = st.columns(2)
-    a.metric(f"Change of {metric}", f"{effect:+.3f}")
+    a.metric("Change", f"{effect:+.3f}", help=f"Of the mean {metric}")
     b.metric(
-        "Share of the behaviour", f"{share:+.0%}", help="1 where this patch alone does what all would do"
+        "Share of the behaviour",
+        f"{share:+.0%}",
+        help="Of the behaviour: 100% where this patch alone does what all would do together",
     )
     interval = cells.interval(*at)
     if interval is not None:
@@ -315,117 +325,9 @@ def estimate(view: View, subject: Subject, pairs: Pairs) -> None:
     if found is None:
         return
     with left:
-        agreement(found, "scatter", view)
+        estimates.scatter(found, "scatter", view.node)
     with right:
-        agreement_table(found)
-
-
-def agreement(found: dict[str, Any], key: str, view: View) -> None:
-    """The scatter; a click on a point selects its node."""
-    points = found["points"]
-    groups = evidence.kinds_of(points)
-
-    def pick() -> None:
-        chosen = st.session_state[key]["selection"]["points"]
-        if chosen and chosen[0]["curve_number"] > 0:
-            kind = groups[chosen[0]["curve_number"] - 1]
-            rows = [point for point in points if point["kind"] == kind]
-            state.put(node=rows[chosen[0]["point_index"]]["name"])
-
-    st.plotly_chart(
-        evidence.agreement_scatter(
-            points, unit=f"change of {found['metric'].replace('_', ' ')}", selected=view.node
-        ),
-        key=key, on_select=pick, selection_mode="points", config={"displayModeBar": False},
-    )  # fmt: skip
-    chosen = next((point for point in points if point["name"] == view.node), None)
-    if chosen is not None:
-        st.caption(
-            plain(f"{chosen['name']}: estimate {chosen['estimate']:+.4f}, exact {chosen['exact']:+.4f}.")
-        )
-
-
-def agreement_table(found: dict[str, Any]) -> None:
-    """How well the estimate agrees, by kind of node."""
-    figures = ("pearson", "spearman", "sign", "top")
-    rows = [
-        (kind, match["n"], *(match[name] for name in figures))
-        for kind, match in found["kinds"].items()
-        if match["n"] > 1
-    ]
-    names = ["Pearson", "Spearman", "same sign", "top 10%"]
-    about = {"same sign": "Share of the same sign", "top 10%": "Overlap of the strongest tenth"}
-    st.dataframe(
-        pd.DataFrame(rows, columns=["nodes", "n", *names]),
-        hide_index=True,
-        row_height=28,
-        column_config={
-            "n": st.column_config.NumberColumn("n", width=40),
-            **{
-                name: st.column_config.NumberColumn(name, format="%.2f", width=60, help=about.get(name))
-                for name in names
-            },
-        },
-    )
-    ends = found["kinds"]["all"]["intervals"].get("pearson")
-    if ends and None not in ends and found["n_examples"] and found["n_examples"] > 1:
-        st.caption(f"Pearson's correlation of all: 95% {ends[0]:.3f} to {ends[1]:.3f} over resampled pairs.")
-    st.caption("Exact: each node is given its counterfactual value by itself, at all positions.")
-
-
-# ---- a circuit of the strongest
-
-
-def send(view: View, subject: Subject, pairs: Pairs, denoise: bool) -> str | None:
-    """Make a circuit of the strongest heads or edges; gives the run that was made last, if it is there."""
-    st.subheader("Send the strongest to a circuit", divider=False)
-    a, b, c = st.columns([5, 2, 3], vertical_alignment="bottom")
-    how = a.segmented_control(
-        "Made of", ["heads", "edges"], default="heads", key="send_what", required=True,
-        format_func={
-            "heads": "strongest heads",
-            "edges": "strongest edges",
-        }.__getitem__,
-        help="Heads: all edges between them, the embedding, all MLPs and the logits. Edges: twice as many are "
-        "estimated by EAP-IG and then measured exactly. Both are scored and evaluated on all pairs",
-    )  # fmt: skip
-    graph = Graph.of(subject.model.cfg)
-    most = graph.n_layers * graph.n_heads if how == "heads" else min(graph.n_edges, 2000)
-    usual = min((most + 1) // 2, 10) if how == "heads" else max(10, min(200, graph.n_edges // 10))
-    k = b.number_input("How many", 1, most, usual, key=f"send_{how}_{most}")
-    if c.button("Send to a circuit", type="primary", icon=":material/hub:", width="stretch", key="send"):
-        try:
-            queue(subject, pairs, how or "heads", int(k), denoise)
-        except ValueError as error:
-            st.error(plain(str(error)))
-    job = work.runner().get(st.session_state.get("sent", 0))
-    if job is None:
-        return None
-    if job.active:
-        work.watch(job.id)
-    elif job.state == "done":
-        if job.result.run in runs.folders():
-            st.success(plain(f"{job.label}: saved as {job.result.run}."))
-            return job.result.run
-    else:
-        work.ended(job, again=False)
-    return None
-
-
-def queue(subject: Subject, pairs: Pairs, how: str, k: int, denoise: bool) -> None:
-    """Start the work; its number is remembered for this session.
-
-    Raises:
-        ValueError: what `discovery` raises.
-    """
-    root = options.given().runs
-    if how == "edges":
-        job = discovery.send_edges(work.runner(), subject, k, root)
-    else:
-        known = work.runner().find(patch_key(subject, pairs, HEADS, denoise))
-        cells = known.result if known is not None and known.state == "done" else None
-        job = discovery.send_heads(work.runner(), subject, pairs, k, root, cells)
-    st.session_state["sent"] = job.id
+        estimates.table(found)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 
 import pytest
 
@@ -71,6 +72,30 @@ def test_the_roles_of_heads(app, saved_runs):
     at = settled(at)
     assert not at.exception
     assert "induction" in texts(at.markdown) or "None of the known roles" in texts(at.caption)
+
+
+def test_what_is_under_way_is_shown_once(app, two_runs, monkeypatch):
+    """Work that never ends: every page run must go through, with one button per job to stop it."""
+    from dashboard import work
+
+    at = app("circuit", two_runs, run=RUN, node="a1.h0", edges="3")
+    gate = threading.Event()
+    monkeypatch.setattr(interventions, "roles", lambda *_: gate.wait(20))
+    monkeypatch.setattr(interventions, "without", lambda *_: gate.wait(20))
+    monkeypatch.setattr(interventions, "kept", lambda *_: gate.wait(20))
+    try:
+        at.slider(key="view_edges").set_value(4)
+        at.button(key="find_roles").click()
+        at.button(key="ablate").click()
+        at.run()
+        assert not at.exception
+        assert len([b for b in at.button if b.label == "Cancel"]) == 3
+    finally:
+        for job in work.runner().jobs():
+            if job.active:
+                job.cancel()
+        gate.set()
+        assert work.runner().wait(30)
 
 
 def test_pins_and_groups_are_kept_with_the_run_and_reached_by_address(app, two_runs):

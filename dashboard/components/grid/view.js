@@ -27,8 +27,9 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   frame.setAttribute("aria-label", data.title);
   canvas.setAttribute("aria-label", `${data.title}: ${nr} rows by ${nc} columns`);
   root.querySelector(".unit").textContent = data.unit;
-  root.querySelector(".low").textContent = data.diverging ? signed(-data.bound, true) : "0";
-  root.querySelector(".high").textContent = signed(data.bound, data.diverging);
+  const beyond = (sign) => values.some((v) => sign * v > 1.001 * data.bound);
+  root.querySelector(".low").textContent = data.diverging ? (beyond(-1) ? "≤ " : "") + signed(-data.bound, true) : "0";
+  root.querySelector(".high").textContent = (beyond(1) ? "≥ " : "") + signed(data.bound, data.diverging);
   ramp.classList.toggle("diverging", data.diverging);
   ramp.classList.toggle("flip", data.flip);
 
@@ -47,7 +48,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const left = Math.min(96, Math.ceil(Math.max(...data.rows.map((t) => pen.measureText(visible(t)).width)))) + 8;
     const room = Math.max(200, frame.clientWidth) - left - 4;
     const width = Math.max(SMALLEST, Math.min(data.largest[0], Math.floor((room - 20) / nc)));
-    const height = Math.max(LOWEST, Math.min(data.largest[1], Math.round(560 / nr)));
+    const height = Math.max(LOWEST, Math.min(data.largest[1], Math.round(500 / nr)));
     const names = data.columns.map(visible);
     const longest = Math.min(100, Math.max(...names.map((t) => pen.measureText(t).width)));
     const slanted = longest > width - 2;

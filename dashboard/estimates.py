@@ -1,0 +1,65 @@
+"""Estimates of nodes beside their exact effects, as several pages show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import state
+from dashboard.figures import evidence
+from dashboard.plain import plain
+
+
+def scatter(found: dict[str, Any], key: str, selected: str | None, **also: Any) -> None:
+    """The points of `circuits.Agreement.to_dict`; a click on one selects its node, and puts `also` into the address."""
+    points = found["points"]
+    groups = evidence.kinds_of(points)
+
+    def pick() -> None:
+        chosen = st.session_state[key]["selection"]["points"]
+        if chosen and 0 < chosen[0]["curve_number"] <= len(groups):
+            kind = groups[chosen[0]["curve_number"] - 1]
+            rows = [point for point in points if point["kind"] == kind]
+            state.put(**also, node=rows[chosen[0]["point_index"]]["name"])
+
+    st.plotly_chart(
+        evidence.agreement_scatter(
+            points, unit=f"change of {str(found['metric']).replace('_', ' ')}", selected=selected
+        ),
+        key=key, on_select=pick, selection_mode="points", config={"displayModeBar": False},
+    )  # fmt: skip
+    chosen = next((point for point in points if point["name"] == selected), None)
+    if chosen is not None:
+        st.caption(
+            plain(f"{chosen['name']}: estimate {chosen['estimate']:+.4f}, exact {chosen['exact']:+.4f}.")
+        )
+
+
+def table(found: dict[str, Any]) -> None:
+    """How well the estimate agrees, by kind of node."""
+    figures = ("pearson", "spearman", "sign", "top")
+    rows = [
+        (kind, match["n"], *(match[name] for name in figures))
+        for kind, match in found["kinds"].items()
+        if match["n"] > 1
+    ]
+    names = ["Pearson", "Spearman", "same sign", "top 10%"]
+    about = {"same sign": "Share of the same sign", "top 10%": "Overlap of the strongest tenth"}
+    st.dataframe(
+        pd.DataFrame(rows, columns=["nodes", "n", *names]),
+        hide_index=True,
+        row_height=28,
+        column_config={
+            "n": st.column_config.NumberColumn("n", width=40),
+            **{
+                name: st.column_config.NumberColumn(name, format="%.2f", width=60, help=about.get(name))
+                for name in names
+            },
+        },
+    )
+    ends = found["kinds"]["all"]["intervals"].get("pearson")
+    if ends and None not in ends and found["n_examples"] and found["n_examples"] > 1:
+        st.caption(f"Pearson's correlation of all: 95% {ends[0]:.3f} to {ends[1]:.3f} over resampled pairs.")
+    st.caption("Exact: each node is given its counterfactual value by itself, at all positions.")

@@ -8,10 +8,11 @@ import streamlit as st
 
 from circuits.task import Task
 from circuits.tasks import tasks
-from dashboard import choices, runs, state, subject, uploads, work
+from dashboard import choices, library, runs, state, subject, uploads, work
 from dashboard.plain import plain
 from dashboard.state import View
 from dashboard.subject import Subject, Words
+from lens.description import in_words, n_parameters
 from lens.nearest import unknown
 
 OWN = "My own prompts"
@@ -35,7 +36,7 @@ def show(view: View, *, new_models: bool = False) -> tuple[View, Subject | None]
     if model is not None:
         with st.sidebar:
             with card:
-                model_card(model)
+                model_card(name, model)
             view, found = prompts(view, name, model)
     with st.sidebar:
         selected(view)
@@ -59,15 +60,22 @@ def known_tasks() -> dict[str, Task]:
     return {**tasks(), **uploads.tasks()}
 
 
-def model_card(model: Any) -> None:
-    """The model in a line."""
+def model_card(name: str, model: Any) -> None:
+    """The model in a line, and all that is known of it on hovering."""
     cfg = model.cfg
     parts = [
         f"{cfg.n_layers} layers × {cfg.n_heads} heads",
         f"d_model {cfg.d_model}",
         f"context {cfg.n_ctx:,}",
     ]
-    st.caption(plain(" · ".join(parts)))
+    known = next((known for known in library.models() if known.name == name), None)
+    lines = [
+        *([known.description, f"Licence: {known.licence}"] if known is not None else []),
+        f"{n_parameters(cfg):,} parameters; {', '.join(in_words(cfg))}",
+        f"From: {model.origin or 'unknown'}",
+        f"Revision: {model.revision or 'unknown'}",
+    ]
+    st.caption(plain(" · ".join(parts)), help="\n\n".join(plain(line) for line in lines))
 
 
 def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:

@@ -194,7 +194,9 @@ def circuit_table(
     if result is None:
         return
     tokens = model.to_str_tokens(ids)
-    labels = [f"{i}: {token}" for i, token in enumerate(tokens)] if options["source"] == STREAM else tokens
+    labels = (
+        [f"{i}\u2002{token}" for i, token in enumerate(tokens)] if options["source"] == STREAM else tokens
+    )
     frame = token_table(result, labels, model.to_str_tokens, names=names)
     st.dataframe(
         frame, hide_index=True, height=min(420, 36 * (len(frame) + 1)), key=f"{what}_{side.key}",

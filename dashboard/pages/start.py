@@ -100,7 +100,7 @@ def badge(name: str, model: Any, task: Task) -> None:
 def explained(check: Check) -> str:
     """The rest of what a check says."""
     first = f"An answer is the very first choice on {check.top1:.0%}. " if not math.isnan(check.top1) else ""
-    mean = f"{check.metric.replace('_', ' ')} {check.mean:.2f} ± {check.se:.2f} (standard error)."
+    mean = f"Mean {check.metric.replace('_', ' ')} {check.mean:.2f} ± {check.se:.2f} (standard error)."
     if check.accuracy >= able.LOW_ACCURACY and not able.can(check):
         return f"{first}{mean} These are too few prompts to be sure that it is not chance."
     if not able.can(check):

@@ -84,7 +84,7 @@ def test_heads_refuse_an_empty_prompt(app, empty_runs):
 def test_heads_measured_on_repeated_random_tokens(app, empty_runs):
     at = app("heads", empty_runs, model=MODEL)
     before = at.dataframe[0].value
-    at.button_group[0].set_value("random tokens, repeated")
+    next(group for group in at.button_group if group.key == "measured").set_value("repeated random tokens")
     at = settled(at)
     assert not at.exception
     assert not at.dataframe[0].value.equals(before)

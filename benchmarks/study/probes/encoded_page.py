@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.study.cells import ends, number, table
+from benchmarks.study.cells import number, table
 from benchmarks.study.probes.figures import COMMAND, inside, told
 from benchmarks.study.probes.setting import best
 
@@ -26,7 +26,7 @@ def truth(piece: dict[str, Any]) -> list[str]:
             number(row.get("floor_random-init")), told(turned["statements → negations"]),
             told(turned["both → statements"]), told(turned["both → negations"]),
         ])  # fmt: skip
-    turned = negated[top["layer"]]
+    turned, drawn = negated[top["layer"]], piece["permutations"]
     return [
         "### Truth: statements about cities, on held-out countries",
         "",
@@ -37,10 +37,12 @@ def truth(piece: dict[str, Any]) -> list[str]:
         f"probes that saw neither. AUROC.",
         "",
         f"Best: layer {top['layer']} with {told(top)}; chosen inside {inside(piece)}. Floors: n-grams "
-        f"{number(top['floor_surface'])}{_behaviour(top)}. Labels shuffled over whole countries reach this "
-        "in none or few of "
-        f"{piece['permutations']} draws: p = {number(top['p_value'])} "
-        f"(the least possible is {number(1 / (1 + piece['permutations']))}).",
+        f"{number(top['floor_surface'])}{_behaviour(top)}. Of "
+        f"{drawn} draws of labels shuffled in whole blocks of countries "
+        f"{round(top['p_value'] * (drawn + 1)) - 1} reach this: "
+        f"p = {number(top['p_value'])}. There is no control task: countries that are judged never recur, so "
+        "that nothing "
+        "about them could have been remembered.",
         "",
         _direction(turned, top["layer"]),
         "",

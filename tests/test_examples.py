@@ -81,9 +81,33 @@ def ioi_walkthrough(printed: str) -> None:
     assert numbers(printed, "resampled pairs:")[0] > 0.6 and numbers(printed, "random sets:")[0] < 0.02
 
 
+def truth_probe(printed: str) -> None:
+    score, low, high = numbers(printed, "AUROC, layer chosen inside the folds:")
+    assert low > 0.75 and low < score < high
+    statements, negations = numbers(printed, "fitted to statements")
+    assert statements > 0.85 and negations < 0.3  # it turns around
+    assert min(numbers(printed, "fitted to both")) > 0.75
+    before, after = (numbers(printed, f"{name}, other rows: AUROC") for name in ("as it is", "erased"))
+    assert before[1] > 0.5 and after[1] < 0.5 < after[2]
+    before, after = (numbers(printed, f"{name}, fitted rows:")[0] for name in ("as it is", "erased"))
+    assert before > 0.01 and after < 0.0005
+    large, small = (numbers(printed, f"{name} background:")[0] for name in ("without", "with"))
+    assert small < 0.1 * large
+
+
+def city_map(printed: str) -> None:
+    random, held_out = (numbers(printed, f"{name}: R²") for name in ("random cities", "held-out countries"))
+    assert random[0] > held_out[0] > held_out[1] > 0.1
+    names = ("mean of the country", "probe, random cities", "probe, held-out countries", "middle of all")
+    distances = [numbers(printed, f"{name}:")[0] for name in names]
+    assert distances == sorted(distances) and distances[0] < 500
+
+
 PROMISES: dict[str, Callable[[str], None]] = {
     "plant_and_find": plant_and_find,
     "ioi_walkthrough": ioi_walkthrough,
+    "truth_probe": truth_probe,
+    "city_map": city_map,
 }
 
 

@@ -39,6 +39,8 @@ BY_POSITION = {
 }
 KINDS = {HEADS: "Heads and MLPs", **BY_POSITION, PATHS: "Paths", ESTIMATE: "Estimates"}
 """What can be looked at, by the name it has in an address."""
+MEMORY = "60MB"
+"""What a piece of work may hold: small pieces are no slower on a processor, tell of progress and can be stopped."""
 SIZES_ONLY = ("ifr",)
 """Methods that estimate how large an effect is, and not its sign."""
 
@@ -135,18 +137,25 @@ def measure(
         return _paths(model, pairs, metric, receiver, progress)
     if kind == HEADS:
         return _heads(model, pairs, metric, denoise, progress)
-    found = patch(model, pairs, kind, metric, denoise=denoise, progress=progress)
+    found = patch(model, pairs, kind, metric, denoise=denoise, max_memory=MEMORY, progress=progress)
     layers, positions = found.per_example.shape[:2]
     names = [f"m{layer}" if kind == "mlp_out" else "" for layer in range(layers) for _ in range(positions)]
     return Cells(_numpy(found.per_example), tuple(names), {}, *_ends(found), denoise)
 
 
 def _heads(model: Transformer, pairs: Pairs, metric: str, denoise: bool, progress: Progress) -> Cells:
-    found = patch(model, pairs, "z", metric, denoise=denoise, progress=progress)
+    found = patch(model, pairs, "z", metric, denoise=denoise, max_memory=MEMORY, progress=progress)
     each, names = found.per_example, _head_names(model)
     if Graph.of(model.cfg).mlp:
         mlps = patch(
-            model, pairs, "mlp_out", metric, by_position=False, denoise=denoise, progress=progress
+            model,
+            pairs,
+            "mlp_out",
+            metric,
+            by_position=False,
+            denoise=denoise,
+            max_memory=MEMORY,
+            progress=progress,
         ).per_example
         each = torch.cat([each, mlps[:, None]], 1)
         names = [[*row, f"m{layer}"] for layer, row in enumerate(names)]
@@ -154,7 +163,7 @@ def _heads(model: Transformer, pairs: Pairs, metric: str, denoise: bool, progres
 
 
 def _paths(model: Transformer, pairs: Pairs, metric: str, receiver: str, progress: Progress) -> Cells:
-    found = path_patch_to(model, pairs, [receiver], metric, progress=progress)
+    found = path_patch_to(model, pairs, [receiver], metric, max_memory=MEMORY, progress=progress)
     graph, each = found.graph, found.per_example  # [n, sender]
     rows, names = [], _head_names(model)
     for layer in range(graph.n_layers):
@@ -189,7 +198,7 @@ def compared(
         ValueError: as `circuits.node_effects`.
     """
     estimate = node_effects(model, pairs, method, metric, progress=progress)
-    exact = node_effects(model, pairs, EXACT, metric, progress=progress)
+    exact = node_effects(model, pairs, EXACT, metric, max_memory=MEMORY, progress=progress)
     return agree(estimate, exact, size=method in SIZES_ONLY)
 
 

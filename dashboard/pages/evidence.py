@@ -199,16 +199,18 @@ def agreement(piece: dict[str, Any], found: Opened) -> None:
 
 def recovered(piece: dict[str, Any], found: Opened) -> None:
     rows = [
-        (kind, truth.ABOUT.get(kind, ""), row["n_positive"], row["auroc"], row["auprc"], row["auprc_chance"])
+        (kind, row["auroc"], row["auprc"], row["auprc_chance"], row["n_positive"])
         for kind, row in piece.items()
     ]
+    numbers = ["AUROC", "AUPRC", "by chance"]
     st.dataframe(
-        pd.DataFrame(rows, columns=["truth", "what it is", "edges", "AUROC", "AUPRC", "AUPRC by chance"]),
+        pd.DataFrame(rows, columns=["known circuit", *numbers, "edges"]),
         hide_index=True,
-        column_config={
-            name: st.column_config.NumberColumn(name, format="%.3f")
-            for name in ("AUROC", "AUPRC", "AUPRC by chance")
-        },
+        row_height=28,
+        column_config={name: st.column_config.NumberColumn(name, format="%.3f") for name in numbers},
+    )
+    st.caption(
+        plain("; ".join(f"{kind}: {truth.ABOUT[kind]}" for kind in piece if kind in truth.ABOUT) + ".")
     )
 
 

@@ -47,6 +47,12 @@ const speaker = (frame) => {
 // Spaces and line breaks made visible, for labels and tooltips.
 const visible = (token) => token.replace(/ /g, "·").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
 
+// Tokens as running text: where the tokens themselves carry no spaces (vocabularies of words), a space between them.
+const spaced = (spans, tokens) =>
+  tokens.some((token) => /^\s|\s$/.test(token))
+    ? spans
+    : spans.flatMap((span, i) => (i ? [" ", span] : [span]));
+
 // State that survives reruns of the page; listeners of the previous run are dropped.
 const renew = (root) => {
   const kept = (root.kept ??= {});

@@ -234,7 +234,10 @@ def about(found: Survey, columns: Columns, sort: str | None) -> list[str]:
     lines = []
     for at in np.ndindex(layers, heads):
         ranked_by = f"{sort} {columns[sort][at]:.3f}" if sort in columns and sort is not None else ""
-        lines.append("\n".join(filter(None, [head_name(*at), strongest_kind(found.scores[at]), ranked_by])))
+        kind = strongest_kind(found.scores[at])
+        lines.append(
+            "\n".join(filter(None, [head_name(*at), "" if kind and kind in ranked_by else kind, ranked_by]))
+        )
     return lines
 
 
@@ -262,7 +265,7 @@ def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, 
             state.put(node=frame["head"][chosen[0]], query=None)
 
     st.dataframe(
-        frame, key=key, hide_index=True, height=min(388, 36 * (len(frame) + 1) + 3), on_select=pick,
+        frame, key=key, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3), on_select=pick,
         selection_mode="single-row",
         selection_default={"selection": {"rows": [rows[selected]] if selected in rows else []}},
         column_config={"head": st.column_config.TextColumn("head", pinned=True), **formats(columns)},

@@ -35,7 +35,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     span.addEventListener("pointerleave", () => tip.hide());
     return span;
   });
-  text.replaceChildren(...tokens);
+  text.replaceChildren(...spaced(tokens, data.tokens));
 
   const strongest = () => {
     const order = [...Array(n).keys()].sort((a, b) => weights[query * n + b] - weights[query * n + a]);

@@ -23,7 +23,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
       span.addEventListener("pointerleave", () => tip.hide(), on);
       return span;
     });
-    words.append(...spans);
+    words.append(...spaced(spans, passage.tokens));
     row.append(made("span", "label", `${passage.label}\n${token(passage.query)} → ${token(passage.key)}`), words);
     row.querySelector(".label").style.whiteSpace = "pre-line";
     row.addEventListener("click", () => setTriggerValue("pick", number), on);

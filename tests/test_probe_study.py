@@ -160,16 +160,17 @@ def test_chance_after_erasure_and_the_monotone_range_follow_from_the_figures() -
 
     erased = {
         "lines": [line("none", 0.9), line("leace", 0.51)], "saving": [0.2, 0.1, 0.3], "floor": 0.5, "rank": 1,
-        "rows": 9, "tokens": 99, "own rows": 1e-9,
+        "rows": 9, "tokens": 99, "own rows": 1e-9, "equal effect asked": True,
     }  # fmt: skip
     curve = {
         "doses": [-1, 0, 1], "mean": [0.0, 1.0, 2.0], "interval": [[0, 1]] * 3, "loss": [3.0] * 3, "spearman": 1.0,
         "monotone": {"low": -1, "high": 1, "sign": 1},
     }  # fmt: skip
     other, flat = erased | {"lines": [line("none", 0.9), line("x", 0.7)]}, curve | {"monotone": None}
+    fitted = [scored(0.7, 0.65, 0.75, rows=10), scored(0.55, 0.5, 0.6, rows=90)]
     piece = {
-        "about": {"layer": 3, "fitted": 10},
-        "erasure": {"texts": 2, "draws": 2, "LEACE": erased, "other": other},
+        "about": {"layer": 3, "fitted": 10, "width": 8},
+        "erasure": {"texts": 2, "draws": 2, "LEACE": erased, "other": other, "by rows fitted": fitted},
         "steering": {"prompts": ["a"], "good": [" g"], "bad": [" b"], "probe": curve, "random": flat},
     }  # fmt: skip
     text = "\n".join(causal_lines(piece))
@@ -178,7 +179,7 @@ def test_chance_after_erasure_and_the_monotone_range_follow_from_the_figures() -
         and "other: probes of new words are not at chance" in text
     )
     assert "rises monotonically, within noise, from -1 to 1, all doses tried" in text
-    assert "random: monotone nowhere" in text
+    assert "random: monotone nowhere" in text and "what is left falls with the rows" in text
 
 
 def test_the_section_holds_only_what_there_is() -> None:

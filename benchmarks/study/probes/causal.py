@@ -21,10 +21,14 @@ import torch
 import probes
 from benchmarks.study.probes.setting import SEED, activations, model, rows_of
 from lens.progress import Progress
+from probes.intervals import mean_interval
+from probes.refit import Judge
 
 LAYER = 12
 SITE = f"blocks.{LAYER}.hook_resid_post"
-WORDS, JUDGED, TEXTS, BACKGROUND, DRAWS = 1600, 500, 24, 24, 3
+JUDGED, TEXTS, BACKGROUND, DRAWS = 500, 24, 24, 3
+SKIP = 1  # the first position's activations are of another size
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 DOSES = tuple(range(-12, 13, 2))
 PENALTY = 0.01
 GOOD = (" good", " great", " wonderful", " excellent", " nice")
@@ -36,12 +40,17 @@ STARTS = ("The film was", "I think the food was", "My new neighbour is", "The we
 
 def study(progress: Progress) -> dict[str, Any]:
     """Erasure, then steering."""
-    words = probes.load_dataset("sentiment-words", n=WORDS, seed=SEED).only("sentiment")
+    words = probes.load_dataset("sentiment-words", n=None, seed=SEED).only("sentiment")
     store = activations(words, progress, layers=(LAYER,))
     judged = chosen(words)
     return {
         "about": rows_of(words)
-        | {"layer": LAYER, "fitted": int((~judged).sum()), "judged": int(judged.sum())},
+        | {
+            "layer": LAYER,
+            "fitted": int((~judged).sum()),
+            "judged": int(judged.sum()),
+            "width": store.width(SITE),
+        },
         "erasure": erasure(words, store, judged, progress),
         "steering": steering(words, store, judged, progress),
     }
@@ -65,7 +74,8 @@ def erasure(
         "sentiment-sentences", n=TEXTS + BACKGROUND, seed=SEED + 1, sources="movies"
     ).texts
     texts, background = sentences[:TEXTS], sentences[TEXTS:]
-    ordinary = probes.harvest(model(), background, SITE, positions="all", progress=progress).take(SITE)
+    tokens = probes.harvest(model(), background, SITE, positions="all", progress=progress)
+    ordinary = tokens.take(SITE, tokens.position >= SKIP)
     target = words.target()
     assert isinstance(target, probes.Classes)
     x, y = store.take(SITE), torch.tensor(target.labels)
@@ -81,14 +91,39 @@ def erasure(
     rest = words.subset(judged)
     for name, eraser in erasers.items():
         test = probes.amnesic(
-            model(), rest, eraser, task=probes.Refit(penalty=PENALTY), texts=list(texts), skip=1, draws=DRAWS,
-            seed=SEED, progress=progress,
+            model(), rest, eraser, task=probes.Refit(penalty=PENALTY), texts=list(texts), skip=SKIP, draws=DRAWS,
+            equal_effect=name == "LEACE", seed=SEED, progress=progress,
         )  # fmt: skip
         found[name] = {
-            "lines": [asdict(line) for line in test.lines], "saving": test.saving, "floor": test.floor,
-            "rank": eraser.rank, "rows": test.rows, "tokens": test.tokens, "metric": test.metric,
+            "lines": [asdict(line) for line in test.lines],
+            "equal effect asked": name == "LEACE",
+            "saving": test.saving,
+            "floor": test.floor,
+            "rank": eraser.rank,
+            "rows": test.rows,
+            "tokens": test.tokens,
+            "metric": test.metric,
             "own rows": own_rows(eraser(x[fitted]), y[fitted]),
-        }  # fmt: skip
+        }
+    found["by rows fitted"] = by_rows_fitted(words, x, judged)
+    return found
+
+
+def by_rows_fitted(words: probes.Labelled, x: torch.Tensor, judged: np.ndarray) -> list[dict[str, float]]:
+    """How well probes of the judged words do after LEACE that was fitted to ever more of the others."""
+    target, rest = words.target(), words.subset(judged)
+    assert isinstance(target, probes.Classes) and rest.groups is not None
+    judge = Judge.of(probes.Refit(penalty=PENALTY), rest)
+    rows = np.random.default_rng(SEED).permutation(np.flatnonzero(~judged))
+    found = []
+    for share in SHARES:
+        part = np.sort(rows[: round(share * len(rows))])
+        eraser = probes.fit_eraser("leace", x[part], target.labels[part], site=SITE)
+        scores = judge.scores(eraser(x[judged])[None])[0]
+        low, high = mean_interval(scores, [rest.groups[row] for row in judge.judged.tolist()], seed=SEED)
+        found.append(
+            {"rows": len(part), "score": float(scores.mean()), "low": float(low), "high": float(high)}
+        )
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.study.cells import ends, number, table
-from benchmarks.study.probes.figures import COMMAND
+from benchmarks.study.probes.figures import COMMAND, told
 
 
 def causal(piece: dict[str, Any]) -> list[str]:
@@ -39,6 +40,8 @@ def causal(piece: dict[str, Any]) -> list[str]:
         "",
         *(_erased(name, found) for name, found in erasers.items()),
         "",
+        _by_rows(erased["by rows fitted"], about["width"]),
+        "",
         *table(("", "rank", "probe fitted anew", "loss more than without erasure"), rows),
         *_steering(piece["steering"]),
     ]
@@ -49,16 +52,29 @@ def _erased(name: str, found: dict[str, Any]) -> str:
     low, high = line["score_low"], line["score_high"]
     chance = low <= found["floor"] <= high
     own = f"on the rows it was fitted to, the best probe gains {abs(found['own rows']):.1e} nats over a constant"
-    saving = found["saving"]
-    cost = (
-        "no random subspace hurts as much"
-        if saving is None
-        else f"a random subspace of equal effect costs {saving[0]:.3f} {ends(saving[1:])} nats per token more"
-    )
+    saving, cost = found["saving"], ""
+    if saving is not None:
+        cost = f"; a random subspace of equal effect costs {saving[0]:.3f} {ends(saving[1:])} nats per token more"
+    elif found["equal effect asked"]:
+        cost = "; no random subspace hurts as much"
     return (
         f"- {name}: probes of new words are {'at chance' if chance else 'not at chance'}, "
-        f"{number(line['score'])} "
-        f"{ends((low, high))} with the floor at {found['floor']:g}; {own}; {cost}."
+        f"{number(line['score'])} {ends((low, high))} with the floor at {found['floor']:g}; {own}{cost}."
+    )
+
+
+def _by_rows(found: Sequence[dict[str, Any]], width: int) -> str:
+    first, last = found[0], found[-1]
+    falls = last["high"] < first["low"]
+    each = ", ".join(f"{told(row)} from {row['rows']:,} words" for row in found)
+    error = (width / last["rows"]) ** 0.5
+    return (
+        f"Fitted to ever more words, LEACE leaves {each}: what is left "
+        f"{'falls' if falls else 'is not shown to fall'} with the rows it is fitted to. The erasure is exact "
+        "for the "
+        "covariance of those rows, from which that of other words is known to about √(d/n) of a standard "
+        "deviation: "
+        f"{error:.2f} with {width} dimensions and {last['rows']:,} rows."
     )
 
 
@@ -93,8 +109,9 @@ def _monotone(name: str, found: dict[str, Any]) -> str:
         return f"- {name}: monotone nowhere within noise; Spearman {number(found['spearman'])}."
     how = "rises" if ranged["sign"] > 0 else "falls"
     all_of_it = (ranged["low"], ranged["high"]) == whole
+    at = dict(zip(found["doses"], found["mean"], strict=True))
     return (
         f"- {name}: {how} monotonically, within noise, from {ranged['low']:g} to {ranged['high']:g}"
-        f"{', all doses tried' if all_of_it else f' of {whole[0]:g} to {whole[1]:g}'}; Spearman "
-        f"{number(found['spearman'])}."
+        f"{', all doses tried' if all_of_it else f' of {whole[0]:g} to {whole[1]:g}'}, by "
+        f"{abs(at[ranged['high']] - at[ranged['low']]):.2f}; Spearman {number(found['spearman'])}."
     )

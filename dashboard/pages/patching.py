@@ -252,10 +252,9 @@ def one_cell(label: str, cells: Cells, at: tuple[int, int], metric: str) -> None
     a, b = st.columns(2)
     a.metric("Change", f"{effect:+.3f}", help=f"Of the mean {metric}")
     b.metric(
-        "Share of the behaviour",
-        f"{share:+.0%}",
+        "Share", "–" if math.isnan(share) else f"{round(100 * share) + 0:d}%",
         help="Of the behaviour: 100% where this patch alone does what all would do together",
-    )
+    )  # fmt: skip
     interval = cells.interval(*at)
     if interval is not None:
         same = int((each * effect > 0).sum())

@@ -117,7 +117,7 @@ def choose(view: View, found: Subject, at: tuple[int, int]) -> tuple[View, list[
 
 def looks(view: View, found: Subject, all_heads: Survey, sides: list[Side]) -> None:
     """Attention over the text, of one head or two beside each other."""
-    a, b, _ = st.columns([2, 3, 5])
+    a, b, _ = st.columns([3, 4, 3])
     hide = a.toggle("Hide the sink", key="hide_sink", help="Leave out attention to the first token")
     values = b.toggle(
         "Weight by what is written", key="by_values",

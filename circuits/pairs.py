@@ -230,6 +230,8 @@ class Pairs:
             raise ValueError(
                 f"{cfg.name} reads texts in both directions; circuits are found in causal models"
             )
+        if cfg.source is not None:
+            raise ValueError(f"{cfg.name} has an encoder; circuits are found in models of one stack")
         limit = min(cfg.n_ctx, cfg.embed.n_positions or cfg.n_ctx)
         if self.n_positions > limit:
             i = int(self.mask.sum(1).argmax())

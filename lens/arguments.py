@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lens import text
-from lens.config import ModelConfig
+from lens.config import EmbedConfig, ModelConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
@@ -30,6 +30,7 @@ class Span:
     stop: int
     embeds: bool
     unembeds: bool
+    encodes: bool = False
 
     @classmethod
     def of(cls, cfg: ModelConfig, given: Any, start: int, stop: int | None) -> Span:
@@ -44,10 +45,18 @@ class Span:
             raise ValueError(f"start_at_layer is {start} and {cfg.name} has layers 0 to {n - 1}")
         if not start <= last <= n:
             raise ValueError(f"stop_at_layer is {stop}; from layer {start} on it can be {start} to {n}")
-        return cls(start, last, embeds=start == 0 and not is_stream(given), unembeds=stop is None)
+        return cls(
+            start,
+            last,
+            embeds=start == 0 and not is_stream(given),
+            unembeds=stop is None,
+            encodes=cfg.source is not None and _reads_source(given),
+        )
 
     def fires(self, site: Site) -> bool:
         """Can this site fire in this run?"""
+        if site.part == "source":
+            return self.encodes
         if site.layer is not None:
             return self.start <= site.layer < self.stop
         return self.embeds if site.part == "embed" else self.unembeds
@@ -64,6 +73,13 @@ def is_stream(given: Any) -> bool:
     if isinstance(given, ModelInputs):
         return given.stream is not None
     return isinstance(given, Tensor) and given.is_floating_point()
+
+
+def _reads_source(given: Any) -> bool:
+    """Does a run of this begin with the encoder?"""
+    if isinstance(given, ModelInputs):
+        return isinstance(given.source, ModelInputs)
+    return not is_stream(given)
 
 
 def check_sites(model: Transformer, names: Iterable[str], span: Span) -> None:
@@ -118,25 +134,61 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     Raises:
         ValueError: they have another shape, or do not fit the model.
     """
+    if model.cfg.source is not None:
+        given, mask = with_source(model, given, mask)
     if isinstance(given, Tensor):
         given = ModelInputs(stream=given) if is_stream(given) else ModelInputs(ids=given)
     elif not isinstance(given, ModelInputs):
         given = text.to_inputs(model, given)
     given = replace(given, mask=given.mask if mask is None else mask)
+    if given.source is not None and model.cfg.source is None:
+        raise ValueError(f"{model.cfg.name} has no encoder that could read a source")
     if given.stream is not None:
         check_stream(given.stream, model.cfg.d_model)
         return given
     if start > 0:
         raise ValueError(f"a run that starts at layer {start} takes a residual stream [batch, pos, d_model]")
-    ids = given.ids
-    if ids is None:
-        raise ValueError("inputs need token ids or a residual stream")
+    return replace(given, ids=tokens(given, model.cfg.embed, model.cfg.name)).to(model.device)
+
+
+def tokens(given: ModelInputs, embed: EmbedConfig, name: str) -> Tensor:
+    """The ids [b, p] of inputs, in order.
+
+    Raises:
+        ValueError: they have another shape, or an id or type is outside its table.
+    """
+    ids = given.given
     ids = ids[None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or ids.shape[1] == 0 or ids.shape[0] == 0:
         raise ValueError(f"token ids must be [batch, pos] with at least one of each, not {tuple(ids.shape)}")
-    check_ids("token id", ids, model.cfg.embed.d_vocab, f"the vocabulary of {model.cfg.name}")
-    check_types(given.types, ids, model.cfg)
-    return replace(given, ids=ids).to(model.device)
+    check_ids("token id", ids, embed.d_vocab, f"the vocabulary of {name}")
+    check_types(given.types, ids, embed.n_types, name)
+    return ids
+
+
+def with_source(model: Transformer, given: Any, mask: Tensor | None) -> tuple[Any, Tensor | None]:
+    """Inputs of an encoder–decoder: what is not said to be the target is the source, and its mask."""
+    cfg = model.cfg
+    assert cfg.source is not None
+    if is_stream(given) or isinstance(given, ModelInputs):
+        given = given if isinstance(given, ModelInputs) else ModelInputs(stream=given)
+        source = given.source
+    elif isinstance(given, Tensor):
+        source, given, mask = ModelInputs(ids=given, mask=mask), ModelInputs(), None
+    else:
+        given = text.to_inputs(model, given)
+        source = given.source
+    if isinstance(source, ModelInputs):
+        ids = None if source.stream is not None else tokens(source, cfg.source.embed, cfg.name)
+        source = replace(source, ids=ids)
+        if source.stream is not None:
+            check_stream(source.stream, cfg.source.stack.d_model)
+    if given.ids is None and given.stream is None and source is not None:
+        given = ModelInputs(ids=text.start_of(cfg, source.n_rows))
+    rows = None if source is None else source.n_rows
+    if rows is not None and given.n_rows % rows:
+        raise ValueError(f"the source has {rows} rows, and its target a multiple of that; not {given.n_rows}")
+    return replace(given, source=source), mask
 
 
 def check_stream(stream: Tensor, d_model: int) -> None:
@@ -153,24 +205,27 @@ def check_ids(what: str, ids: Tensor, n: int, where: str) -> None:
         raise ValueError(f"{what} {bad} is outside {where} (0 to {n - 1})")
 
 
-def check_types(types: Tensor | None, ids: Tensor, cfg: ModelConfig) -> None:
+def check_types(types: Tensor | None, ids: Tensor, n: int, name: str) -> None:
     """Raise unless token types fit their ids and the model has them."""
     if types is None:
         return
-    n = cfg.embed.n_types
     if not n:
-        raise ValueError(f"{cfg.name} has no token types")
+        raise ValueError(f"{name} has no token types")
     if types.shape != ids.shape:
         raise ValueError(f"token types are {tuple(types.shape)} and the ids {tuple(ids.shape)}")
-    check_ids("token type", types, n, f"the token types of {cfg.name}")
+    check_ids("token type", types, n, f"the token types of {name}")
 
 
-def check_length(cfg: ModelConfig, total: int) -> None:
-    """Raise where a text of `total` tokens does not fit the context."""
-    learned = cfg.embed.n_positions
-    limit = cfg.n_ctx if learned is None else min(cfg.n_ctx, learned)
+def check_length(cfg: ModelConfig, total: int, source: bool = False) -> None:
+    """Raise where a text of `total` tokens does not fit; where only scores know of positions, any does."""
+    part = cfg.source if source and cfg.source is not None else cfg
+    table = part.embed.n_positions
+    if table is None and part.stack.relative is not None:
+        return
+    limit = cfg.n_ctx if table is None else table if source else min(cfg.n_ctx, table)
     if total > limit:
-        raise ValueError(f"the prompt has {total} tokens and {cfg.name} takes at most {limit}")
+        what = "source" if source else "prompt"
+        raise ValueError(f"the {what} has {total} tokens and {cfg.name} takes at most {limit}")
 
 
 def global_tokens(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lens import rotary
 from lens.config import StackConfig
+from lens.encoded import Encoded
 from lens.frame import Frame
 from lens.kv import KeyValues
 from lens.norm import Norm
@@ -80,6 +81,38 @@ class Attention(nn.Module):
             k, v = past.join(self.layer, k, v)
         bias = None if self.cfg.relative is None else self.position_scores(q, k, frame, taps)
         seers = None if frame.global_tokens is None else self.seers(inputs, taps)
+        return self.mix(q, k, v, frame, taps, bias, seers)
+
+    def across(
+        self, x: Float[Tensor, "b p d"], encoded: Encoded, taps: AnyTaps = OFF, keep: bool = False
+    ) -> Float[Tensor, "b p d"]:
+        """Cross-attention: queries of the stream x, keys and values of what the encoder made.
+
+        With `keep`, keys and values are kept there for runs that continue this one.
+        """
+        e = self.cfg.d_head
+        q = taps(self.hook_q, self.q(x).unflatten(-1, (-1, e))).transpose(1, 2)
+        found = encoded.kept.get(self.layer)
+        if found is None or taps.wants(self.hook_k, self.hook_v):
+            k = taps(self.hook_k, self.k(encoded.stream).unflatten(-1, (-1, e)))
+            v = taps(self.hook_v, self.v(encoded.stream).unflatten(-1, (-1, e)))
+            found = (k, v)
+            if keep:
+                encoded.kept[self.layer] = found
+        k, v = (x.transpose(1, 2) for x in found)
+        return self.mix(q, k, v, encoded, taps)
+
+    def mix(
+        self,
+        q: Float[Tensor, "b h p e"],
+        k: Float[Tensor, "b g k e"],
+        v: Float[Tensor, "b g k e"],
+        frame: Frame | Encoded,
+        taps: AnyTaps,
+        bias: Float[Tensor, "b2 h p k"] | None = None,
+        seers: Seers | None = None,
+    ) -> Float[Tensor, "b p d"]:
+        """Values mixed by the pattern, and what that adds to the stream."""
         if self.cfg.attn_softcap or taps.wants(self.hook_attn_scores, self.hook_pattern):
             z = self.explicit(q, k, v, frame, taps, bias, seers)
         else:
@@ -145,7 +178,7 @@ class Attention(nn.Module):
         q: Float[Tensor, "b h p e"],
         k: Float[Tensor, "b g k e"],
         v: Float[Tensor, "b g k e"],
-        frame: Frame,
+        frame: Frame | Encoded,
         bias: Float[Tensor, "b2 h p k"] | None = None,
         seers: Seers | None = None,
     ) -> Float[Tensor, "b h p e"]:
@@ -167,7 +200,7 @@ class Attention(nn.Module):
         q: Float[Tensor, "b h p e"],
         k: Float[Tensor, "b g k e"],
         v: Float[Tensor, "b g k e"],
-        frame: Frame,
+        frame: Frame | Encoded,
         taps: AnyTaps,
         bias: Float[Tensor, "b2 h p k"] | None = None,
         seers: Seers | None = None,
@@ -199,9 +232,9 @@ def _grouped(a: Float[Tensor, "b h p x"], b: Float[Tensor, "b g x y"], g: int) -
     return (a.reshape(a.shape[0], g, -1, a.shape[3]) @ b).reshape(a.shape[0], -1, p, b.shape[3])
 
 
-def _rows(frame: Frame) -> Bool[Tensor, "b 1 p 1"]:
+def _rows(frame: Frame | Encoded) -> Bool[Tensor, "b 1 p 1"]:
     """True at the queries that see everything."""
-    assert frame.global_tokens is not None
+    assert isinstance(frame, Frame) and frame.global_tokens is not None
     return frame.global_tokens[:, None, frame.past :, None]
 
 

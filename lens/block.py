@@ -19,7 +19,10 @@ from lens.taps import OFF, AnyTaps
 
 
 class Block(nn.Module):
-    """x + attention, then + MLP; in sequence or in parallel, with norms where `norm_placement` puts them."""
+    """x + attention, then + MLP; in sequence or in parallel, with norms where `norm_placement` puts them.
+
+    In a decoder that reads what an encoder made, + cross-attention comes between.
+    """
 
     def __init__(self, site: str, cfg: StackConfig, layer: int, relative: Relative = None) -> None:
         super().__init__()
@@ -28,6 +31,7 @@ class Block(nn.Module):
         self.after_sum = "add" in cfg.norm_placement and cfg.norm != "none"
         has_mlp = cfg.d_mlp is not None
         self.attn = Attention(f"{site}.attn", cfg, layer, relative)
+        self.cross_attn = Attention(f"{site}.cross_attn", cfg.across, layer) if cfg.cross else None
         self.mlp = (MixtureOfExperts if cfg.experts else MLP)(f"{site}.mlp", cfg) if has_mlp else None
 
         def norm(name: str, here: bool) -> Norm | None:
@@ -38,9 +42,12 @@ class Block(nn.Module):
         branch = bool(cfg.norm_placement & {"in", "add"})
         self.ln1 = norm("ln1", branch)
         self.ln2 = norm("ln2", branch and has_mlp and not cfg.shared_norm)
+        self.ln3 = norm("ln3", branch and cfg.cross)
         self.ln1_post = norm("ln1_post", "out" in cfg.norm_placement)
         self.ln2_post = norm("ln2_post", "out" in cfg.norm_placement and has_mlp)
         self.hook_resid_pre, self.hook_resid_mid = f"{site}.hook_resid_pre", f"{site}.hook_resid_mid"
+        self.hook_cross_attn_out = f"{site}.hook_cross_attn_out"
+        self.hook_resid_mid_cross = f"{site}.hook_resid_mid_cross"
         self.hook_resid_post = f"{site}.hook_resid_post"
         self.hook_normalized_resid_post = f"{site}.hook_normalized_resid_post"
         self.hook_attn_in, self.hook_mlp_in = f"{site}.hook_attn_in", f"{site}.hook_mlp_in"
@@ -61,7 +68,10 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
     ) -> Float[Tensor, "b p d"]:
-        return self.finish(self.second(self.first(x, frame, taps, past), taps), taps)
+        x = self.first(x, frame, taps, past)
+        if self.cross_attn is not None:
+            x = self.cross(x, frame, taps, past)
+        return self.finish(self.second(x, taps), taps)
 
     def first(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
@@ -80,12 +90,28 @@ class Block(nn.Module):
             return x + attn_out + self.mlp_out(x, taps, shared)
         return taps(self.hook_resid_mid, x + attn_out)
 
-    def second(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
-        """From `resid_mid` to `resid_post`; in a parallel or attention-only block nothing is left to do."""
-        if self.one_sum:
-            return x
+    def cross(
+        self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
+    ) -> Float[Tensor, "b p d"]:
+        """From `resid_mid` to `resid_mid_cross`: the stream after a look at what the encoder made."""
+        assert self.cross_attn is not None and frame.encoded is not None
         if self.after_sum and self.ln1 is not None:
             x = self.ln1(x, taps)
+        read = self.ln3(x, taps) if self.pre and self.ln3 is not None else x
+        keep = past is not None and not past.frozen
+        out = self.cross_attn.across(read, frame.encoded, taps, keep)
+        return taps(self.hook_resid_mid_cross, x + taps(self.hook_cross_attn_out, out))
+
+    def second(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+        """From `resid_mid` (or `resid_mid_cross`) to `resid_post`.
+
+        In a parallel or attention-only block nothing is left to do.
+        """
+        if self.one_sum:
+            return x
+        norm = self.ln1 if self.cross_attn is None else self.ln3
+        if self.after_sum and norm is not None:
+            x = norm(x, taps)
         return x + self.mlp_out(x, taps)
 
     def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:

@@ -7,7 +7,7 @@ There is no `if model_type == …` anywhere in the core: if a family seems to ne
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Placement = Literal["in", "out", "add"]
@@ -93,7 +93,8 @@ class Experts:
 class EmbedConfig:
     """Token ids to the first residual stream.
 
-    Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two). `scale`
+    Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two); `sinusoidal`
+    ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
     multiplies the token embedding (Gemma). `n_types` token types tell the two texts of a pair apart (BERT).
     `norm_eps` is that of a LayerNorm on the sum; None: there is no norm.
 
@@ -105,6 +106,7 @@ class EmbedConfig:
     d_embed: int
     n_positions: int | None = None
     position_offset: int = 0
+    sinusoidal: bool = False
     scale: float = 1.0
     n_types: int = 0
     norm_eps: float | None = None
@@ -132,6 +134,7 @@ class StackConfig:
     n_kv_heads: int
     d_mlp: int | None  # None: attention only
     causal: bool = True
+    cross: bool = False  # between attention and MLP, each block looks at what an encoder made of its inputs
     shared: tuple[int, ...] | None = None
 
     norm: Literal["layer", "rms", "none"] = "layer"
@@ -155,6 +158,11 @@ class StackConfig:
     gated: bool = False
     mlp_bias: bool = True
     experts: Experts | None = None
+
+    @property
+    def across(self) -> StackConfig:
+        """What cross-attention is: the same heads, and nothing that depends on positions."""
+        return replace(self, causal=False, rotary=None, windows=None, relative=None, global_tokens=None)
 
     @property
     def own_terms(self) -> tuple[Literal["q", "k"], ...]:
@@ -209,8 +217,20 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """The encoder of an encoder–decoder. `shared`: it embeds tokens by the decoder's table."""
+
+    embed: EmbedConfig
+    stack: StackConfig
+    shared: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """A whole model. Sizes of the stack are readable here under TransformerLens's names.
+
+    With a `source`, this is an encoder–decoder, `embed` and `stack` are the decoder's, and its texts begin
+    with `start_token`.
 
     A model may have any of the three heads. What a run gives is the logits of the unembedding; without one,
     those of the classifier; with neither, the last residual stream.
@@ -224,6 +244,8 @@ class ModelConfig:
     unembed: UnembedConfig | None
     pooler: PoolerConfig | None = None
     classifier: ClassifierConfig | None = None
+    source: SourceConfig | None = None
+    start_token: int | None = None
     tied: bool = False  # W_U is W_E: one tensor, taken from the checkpoint's tensors, not from its config
     hf: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the config it came from
 
@@ -250,26 +272,35 @@ class ModelConfig:
             ValueError: a field is unknown or missing; the message names it.
         """
         values = dict(values)
-        stack = dict(values.pop("stack"))
-        for name in ("norm_placement", "attn_bias"):
-            stack[name] = frozenset(stack[name])
-        for name in ("windows", "shared"):
-            if stack.get(name) is not None:
-                stack[name] = tuple(stack[name])
-        if stack.get("rotary") is not None:
-            stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
-        if stack.get("experts") is not None:
-            stack["experts"] = Experts(**stack["experts"])
-        if stack.get("relative") is not None:
-            stack["relative"] = _relative(stack["relative"])
-        heads = {"unembed": UnembedConfig, "pooler": PoolerConfig, "classifier": ClassifierConfig}
+        kinds = {"unembed": UnembedConfig, "pooler": PoolerConfig, "classifier": ClassifierConfig}
         try:
-            for name, kind in heads.items():
+            for name, kind in kinds.items():
                 if values.get(name) is not None:
                     values[name] = kind(**values[name])
-            return cls(embed=EmbedConfig(**values.pop("embed")), stack=StackConfig(**stack), **values)
+            if values.get("source") is not None:
+                source = dict(values["source"])
+                ends = {"embed": EmbedConfig(**source.pop("embed")), "stack": _stack(source.pop("stack"))}
+                values["source"] = SourceConfig(**ends, **source)
+            embed, stack = EmbedConfig(**values.pop("embed")), _stack(values.pop("stack"))
+            return cls(embed=embed, stack=stack, **values)
         except TypeError as error:
             raise ValueError(f"not a model configuration of this version: {error}") from error
+
+
+def _stack(values: dict[str, Any]) -> StackConfig:
+    stack = dict(values)
+    for name in ("norm_placement", "attn_bias"):
+        stack[name] = frozenset(stack[name])
+    for name in ("windows", "shared"):
+        if stack.get(name) is not None:
+            stack[name] = tuple(stack[name])
+    if stack.get("rotary") is not None:
+        stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
+    if stack.get("experts") is not None:
+        stack["experts"] = Experts(**stack["experts"])
+    if stack.get("relative") is not None:
+        stack["relative"] = _relative(stack["relative"])
+    return StackConfig(**stack)
 
 
 def _relative(values: dict[str, Any]) -> Buckets | Disentangled:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from lens.checkpoint import LazyTensors
-from lens.config import ModelConfig, StackConfig
+from lens.config import ModelConfig, SourceConfig, StackConfig
 from lens.load import read
 from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
@@ -98,14 +98,26 @@ def n_parameters(cfg: ModelConfig) -> int:
 def in_words(cfg: ModelConfig) -> list[str]:
     """The architecture, one line per part, in the order of the data."""
     c = cfg.stack
-    lines = [_embedding(cfg), _positions(cfg)]
+    if cfg.source is not None:
+        return _of_two(cfg, cfg.source)
+    return [_embedding(cfg), _positions(cfg), *_stack(c), *_ends(cfg)]
+
+
+def _of_two(cfg: ModelConfig, source: SourceConfig) -> list[str]:
+    """An encoder–decoder: the encoder's lines, then the decoder's."""
+    encoder = replace(cfg, embed=source.embed, stack=source.stack, source=None, tied=False)
+    lines = [f"encoder: {line}" for line in (_embedding(encoder), _positions(encoder), *_stack(source.stack))]
+    shared = "the encoder's embedding" if source.shared else _embedding(cfg)
+    decoder = [shared, _positions(cfg), *_stack(cfg.stack)]
+    return lines + [f"decoder: {line}" for line in decoder] + _ends(cfg)
+
+
+def _stack(c: StackConfig) -> list[str]:
     order = "attention and MLP side by side" if c.parallel else "attention, then MLP"
+    order = "attention, then cross-attention, then MLP" if c.cross else order
     once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
     kind = f"{c.n_layers} blocks{once}: " + ("attention only" if c.d_mlp is None else order)
-    lines += [f"{kind}{_norms(c)}", _attention(c)]
-    if c.d_mlp is not None:
-        lines.append(_mlp(c, c.d_mlp))
-    return lines + _ends(cfg)
+    return [f"{kind}{_norms(c)}", _attention(c), *([] if c.d_mlp is None else [_mlp(c, c.d_mlp)])]
 
 
 def _embedding(cfg: ModelConfig) -> str:

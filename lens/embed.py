@@ -18,14 +18,12 @@ from lens.taps import OFF, AnyTaps
 class Embed(nn.Module):
     """Token embedding plus learned positions and token types where there are any; then norm and projection."""
 
-    hook_embed = "hook_embed"
-    hook_pos_embed = "hook_pos_embed"
-    hook_token_type_embed = "hook_token_type_embed"
-    hook_full_embed = "hook_full_embed"
-
-    def __init__(self, cfg: EmbedConfig, d_model: int) -> None:
+    def __init__(self, cfg: EmbedConfig, d_model: int, prefix: str = "") -> None:
         super().__init__()
         self.cfg = cfg
+        self.hook_embed, self.hook_pos_embed = f"{prefix}hook_embed", f"{prefix}hook_pos_embed"
+        self.hook_token_type_embed = f"{prefix}hook_token_type_embed"
+        self.hook_full_embed = f"{prefix}hook_full_embed"
         late = cfg.project == "sum"
         width = cfg.d_embed if late else d_model
         self.tokens = nn.Embedding(cfg.d_vocab, cfg.d_embed)
@@ -33,7 +31,7 @@ class Embed(nn.Module):
         rows = None if cfg.n_positions is None else cfg.n_positions + cfg.position_offset
         self.positions = None if rows is None else nn.Embedding(rows, width)
         self.types = nn.Embedding(cfg.n_types, width) if cfg.n_types else None
-        self.ln = None if cfg.norm_eps is None else Norm("embed.ln", width, "layer", cfg.norm_eps)
+        self.ln = None if cfg.norm_eps is None else Norm(f"{prefix}embed.ln", width, "layer", cfg.norm_eps)
 
     def forward(
         self,
@@ -72,3 +70,10 @@ class Embed(nn.Module):
         if taps.wants(self.hook_token_type_embed):
             added = taps(self.hook_token_type_embed, added.expand(x.shape))
         return x + added
+
+
+def sinusoids(n: int, width: int) -> Float[Tensor, "n w"]:
+    """The positions of "Attention Is All You Need" (arXiv 1706.03762, §3.5), sines in the first half."""
+    wavelengths = 10000.0 ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(n, dtype=torch.float64)[:, None] / wavelengths
+    return torch.cat([angles.sin(), angles.cos()[:, : width // 2]], -1).float()

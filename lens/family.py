@@ -20,13 +20,14 @@ from typing import Any
 from torch import Tensor
 
 from lens.config import ModelConfig
+from lens.embed import sinusoids
 from lens.fields import Fields
 from lens.nearest import unknown
-from lens.parameters import aliases_of, shapes_of
+from lens.parameters import aliases_of, computed_of, shapes_of
 from lens.registry import collect
 from lens.weights import Table, identical
 
-EMBED, UNEMBED = "embed.tokens.weight", "unembed.linear.weight"
+EMBED, UNEMBED, SOURCE = "embed.tokens.weight", "unembed.linear.weight", "encoder.embed.tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
     family = find(hf)
     cfg = family.config(hf, tensors.keys())
     aliases = aliases_of(replace(cfg, tied=True))
-    state = family.weights(cfg).read(tensors, shapes_of(cfg), optional=aliases)
+    computed = computed_of(cfg)
+    state = family.weights(cfg).read(tensors, shapes_of(cfg), optional=[*aliases, *computed])
+    for name in computed:
+        if name not in state:
+            state[name] = sinusoids(*shapes_of(cfg)[name]).to(state[EMBED].dtype)
     headless = cfg.unembed is None
     if not headless and UNEMBED not in state and hf.get("tie_word_embeddings") is False:
         raise ValueError(
@@ -94,6 +99,9 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
             "embedding: these are the weights of a model without a language-model head"
         )
     tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[EMBED]))
+    if cfg.source is not None:
+        shared = SOURCE not in state or identical(state[SOURCE], state[EMBED])
+        cfg = replace(cfg, source=replace(cfg.source, shared=shared))
     cfg = replace(cfg, tied=tied)
     return cfg, state | {name: state[same] for name, same in aliases_of(cfg).items()}
 
@@ -115,7 +123,8 @@ def write(
     table = by_name[cfg.family].weights(cfg)
     aliases = aliases_of(cfg)
     if names is None:
-        names = table.names(name for name in state if name not in aliases)
+        unsaved = {*aliases, *computed_of(cfg)}
+        names = table.names(name for name in state if name not in unsaved)
         if cfg.unembed is None and cfg.classifier is None:  # a base model's names have no prefix
             names = [name.removeprefix(table.prefix) for name in names]
     return table.write({**state, **{name: state[same] for name, same in aliases.items()}}, names)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lens import rotary
 from lens.config import Rotary
+from lens.encoded import Encoded
 
 
 class Frame:
@@ -41,6 +42,7 @@ class Frame:
         self.n, self.past, self.causal, self.valid, self.dtype = n, past, causal, valid, dtype
         self.device = valid.device if valid is not None else device
         self.global_tokens = global_tokens
+        self.encoded: Encoded | None = None  # what cross-attention looks at
         self._made: dict[Any, Any] = {}
         self._masks: dict[int | None, Tensor | None] = {}
         self._tables: dict[Rotary, tuple[Tensor, Tensor]] = {}

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens.arguments import check_causal
+from lens.arguments import inputs as inputs_of
 from lens.inputs import ModelInputs
 from lens.progress import Progress, silent
 from lens.taps import OFF, Edits, Taps
@@ -47,6 +48,8 @@ def generate(
     progress: Progress = silent,
 ) -> Any:
     """The text(s) given and what they are continued with; for ids (or inputs that hold them), ids [b, p + new].
+
+    An encoder–decoder gives what it says to a source, without the source.
 
     A row of ids that ends early is filled with the end-of-text token (0, where there is none).
 
@@ -125,7 +128,11 @@ class Stream:
         if not all(stop):
             raise ValueError("a stop string is empty; every text contains it")
         self.model, self.limit, self.stop, self.given = model, max_new_tokens, stop, inputs
-        if isinstance(inputs, ModelInputs):
+        self.source = None
+        if model.cfg.source is not None:
+            given = inputs_of(model, inputs, None, 0).to(model.device)
+            (self.ids, self.valid), self.source = _ended_together(given), given.source
+        elif isinstance(inputs, ModelInputs):
             self.ids, self.valid = _ended_together(inputs.to(model.device))
         elif isinstance(inputs, Tensor):
             self.ids, self.valid = (inputs[None] if inputs.ndim == 1 else inputs).to(model.device), None
@@ -138,6 +145,9 @@ class Stream:
         self.rows = [Row(model.tokenizer, ids, stop) for ids in self._prompts()]
 
     def _prompts(self) -> list[list[int]]:
+        """What new text stands behind; of an encoder–decoder, nothing."""
+        if self.source is not None:
+            return [[] for _ in self.ids]
         keep = torch.ones_like(self.ids, dtype=torch.bool) if self.valid is None else self.valid
         return [ids[real].tolist() for ids, real in zip(self.ids, keep, strict=True)]
 
@@ -145,10 +155,11 @@ class Stream:
     def steps(self, choose: Callable[[Tensor], Tensor], edits: Edits | None) -> Iterator[list[str]]:
         """Run to the end, yielding each row's newest piece of text."""
         past = self.model.new_past()
-        ids, mask = self.ids, self.valid
+        ids, mask, source = self.ids, self.valid, self.source
         for step in range(self.limit):
             taps = Taps(edits=edits) if edits else OFF
-            logits = self.model(ids, attention_mask=mask, past=past, taps=taps, logits_at=-1)
+            given = ModelInputs(ids=ids, mask=mask, source=source)
+            logits = self.model(given, past=past, taps=taps, logits_at=-1)
             token = choose(logits[:, 0])
             last = step == self.limit - 1
             yield [
@@ -157,10 +168,13 @@ class Stream:
             ]
             if all(row.done for row in self.rows):
                 return
-            ids, mask = token[:, None], None
+            ids, mask, source = token[:, None], None, None  # the past keeps what the encoder made
 
     def result(self) -> Any:
-        """Text(s) for text, ids for ids."""
+        """Text(s) for text, ids for ids. What answers a source stands alone, behind the token that begins it."""
+        if self.source is not None and not isinstance(self.given, Tensor | ModelInputs):
+            said = [row.said for row in self.rows]
+            return said[0] if isinstance(self.given, str) else said
         if isinstance(self.given, str):
             return self.given + self.rows[0].said
         if not isinstance(self.given, Tensor | ModelInputs):

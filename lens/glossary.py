@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lens.vocabulary import BLOCK, EMBED, EXPERT, UNEMBED, Kind
+from lens.vocabulary import BLOCK, EMBED, EXPERT, FINAL, UNEMBED, Kind
 
 HEAD = """# Glossary of sites
 
@@ -18,6 +18,8 @@ this page from `lens/vocabulary.py`, and `lens info MODEL` lists the sites of on
 - Where a run edits or differentiates per-head inputs (`hook_q_input` …), the sites of `ln1` fire for queries,
   keys and values in turn, with a head axis.
 - In a run that stands on cached keys and values (`past`), *pos* counts new positions and *key* all of them.
+- In an encoder–decoder, block l is `encoder.{l}.` or `decoder.{l}.`, sites of embeddings begin with `encoder.` or
+  `decoder.`, the final norms are `encoder_final_ln` and `decoder_final_ln`; `("pattern", 3)` is the decoder's.
 - In a run with `logits_at`, `ln_final` and `hook_logits` have only those positions.
 """
 
@@ -39,7 +41,7 @@ def page() -> str:
         ("Embedding", "", EMBED),
         ("Block l", "blocks.{l}.", BLOCK),
         ("Expert e of block l", "blocks.{l}.mlp.experts.{e}.", EXPERT),
-        ("Unembedding", "", UNEMBED),
+        ("Ends", "", [*FINAL, *UNEMBED]),
     ]
     lines = [HEAD]
     for title, prefix, kinds in parts:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lens.encoded import Encoded
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
@@ -19,6 +21,7 @@ class ModelInputs:
     Either `ids`, or the `stream` that a run starts from. `mask`: True (1) where a token is real, over cached
     and new positions; None where all are. `types`: 0 for the first text of a pair, 1 for the second; None
     where all are 0. `global_tokens`: True at tokens that see all others and are seen by all (Longformer).
+    `source`: what the encoder of an encoder–decoder reads, or what it made of that; the rest is the decoder's.
     """
 
     ids: Tensor | None = None  # [b, p]
@@ -26,27 +29,36 @@ class ModelInputs:
     mask: Tensor | None = None  # [b, k]
     types: Tensor | None = None  # [b, p]
     global_tokens: Tensor | None = None  # [b, p]
+    source: ModelInputs | Encoded | None = None
 
     @property
-    def n_rows(self) -> int:
-        return self._given.shape[0]
+    def given(self) -> Tensor:
+        """Ids or stream.
 
-    @property
-    def n(self) -> int:
-        """How many positions there are."""
-        return self._given.shape[1]
-
-    @property
-    def _given(self) -> Tensor:
+        Raises:
+            ValueError: there is neither.
+        """
         given = self.ids if self.stream is None else self.stream
         if given is None:
             raise ValueError("inputs need token ids or a residual stream")
         return given
 
+    @property
+    def n_rows(self) -> int:
+        return self.given.shape[0]
+
+    @property
+    def n(self) -> int:
+        """How many positions there are."""
+        return self.given.shape[1]
+
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same on `device`."""
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        return ModelInputs(**{name: None if t is None else t.to(device) for name, t in tensors.items()})
-
-
-TENSORS = ("ids", "stream", "mask", "types", "global_tokens")
+        names = ("ids", "stream", "mask", "types", "global_tokens")
+        moved = {name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
+        source = self.source
+        if isinstance(source, ModelInputs):
+            source = source.to(device)
+        elif source is not None:
+            source = source.map(lambda x: x.to(device))
+        return ModelInputs(**moved, source=source)

@@ -5,9 +5,15 @@ Letters: b batch, g key/value head, k cached positions, p new positions, e d_hea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from lens.encoded import Encoded
+
+Change = Callable[[Tensor], Tensor]
 
 
 class KeyValues:
@@ -21,6 +27,7 @@ class KeyValues:
         self.keys: list[Tensor | None] = [None] * n_layers
         self.values: list[Tensor | None] = [None] * n_layers
         self.valid: Bool[Tensor, "b k"] | None = None
+        self.encoded: Encoded | None = None  # what the runs' cross-attention looks at
         self.length = 0
         self.frozen = False
 
@@ -56,32 +63,38 @@ class KeyValues:
             self.keys[layer], self.values[layer] = k, v
         return k, v
 
-    def advance(self, n: int, valid: Bool[Tensor, "b k"] | None) -> None:
+    def advance(self, n: int, valid: Bool[Tensor, "b k"] | None, encoded: Encoded | None = None) -> None:
         """Record that `n` more positions are stored (called once per run, by the model)."""
         if not self.frozen:
             self.length += n
             self.valid = valid
+            self.encoded = encoded
 
     def upto(self, length: int) -> KeyValues:
         """A frozen view of the first `length` positions."""
         if length > self.length:
             raise ValueError(f"{length} positions were asked for and {self.length} are cached")
-        return self._map(lambda t: t[:, :, :length], lambda t: t[:, :length], length)
+        return self._map(lambda t: t[:, :, :length], lambda t: t[:, :length], length, lambda t: t)
 
     def rows(self, index: Tensor | slice) -> KeyValues:
         """A frozen selection of batch rows; rows may repeat."""
-        return self._map(lambda t: t[index], lambda t: t[index], self.length)
+        return self._map(lambda t: t[index], lambda t: t[index], self.length, lambda t: t[index])
 
     def copies(self, n: int) -> KeyValues:
         """A store that is not frozen and begins with `n` copies of this one, one after another."""
-        new = self._map(lambda t: t.repeat(n, 1, 1, 1), lambda t: t.repeat(n, 1), self.length)
+
+        def repeat(t: Tensor) -> Tensor:
+            return t.repeat(n, *[1] * (t.ndim - 1))
+
+        new = self._map(repeat, repeat, self.length, repeat)
         new.frozen = False
         return new
 
-    def _map(self, per_layer, valid, length: int) -> KeyValues:
+    def _map(self, per_layer: Change, valid: Change, length: int, rows: Change) -> KeyValues:
         new = KeyValues(len(self.keys))
         new.keys = [None if k is None else per_layer(k) for k in self.keys]
         new.values = [None if v is None else per_layer(v) for v in self.values]
         new.valid = None if self.valid is None else valid(self.valid)
+        new.encoded = None if self.encoded is None else self.encoded.map(rows)
         new.length = length
         return new.freeze()

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from lens import arguments, text
 from lens.block import Block
@@ -23,6 +22,8 @@ from lens.cache import ActivationCache
 from lens.classifier import Classifier, Pooler, first_token
 from lens.config import ModelConfig
 from lens.embed import Embed
+from lens.encoded import Encoded
+from lens.encoder import Encoder, encoded
 from lens.frame import Frame
 from lens.generate import generate
 from lens.hooks import Hooks, edits_from, hooked, joined
@@ -33,10 +34,10 @@ from lens.parameters import aliases_of
 from lens.sites import NamesFilter, Site, resolve, sites_of
 from lens.stack import Stack
 from lens.taps import OFF, AnyTaps, Edits, Halt, Taps
-from lens.unembed import Unembed
+from lens.unembed import LogitsAt, Unembed, positions
+from lens.uninitialised import Uninitialised
 
 Inputs = str | list[str] | list[tuple[str, str]] | Tensor | ModelInputs
-LogitsAt = int | slice | Int[Tensor, " b"] | None
 
 
 class Transformer(nn.Module):
@@ -56,8 +57,10 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.cfg, self.tokenizer, self.revision, self.origin = cfg, tokenizer, revision, origin
-        self.embed = Embed(cfg.embed, cfg.d_model)
-        self.stack = Stack(cfg.stack)
+        self.encoder = None if cfg.source is None else Encoder(cfg.source)
+        prefix, final = ("", "ln_final") if cfg.source is None else ("decoder.", "decoder_final_ln")
+        self.embed = Embed(cfg.embed, cfg.d_model, prefix)
+        self.stack = Stack(cfg.stack, prefix.removesuffix(".") or "blocks", final)
         self.pooler = None if cfg.pooler is None else Pooler(cfg.pooler, cfg.d_model)
         self.classifier = None if cfg.classifier is None else Classifier(cfg.classifier, cfg.d_model)
         if cfg.unembed is not None:
@@ -84,7 +87,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: a weight is missing, unknown, or of another shape.
         """
-        with torch.device("meta"), _Uninitialised():
+        with torch.device("meta"), Uninitialised():
             model = cls(cfg, tokenizer, revision=revision, origin=origin)
         state = {name: t.to(device=device, dtype=dtype) for name, t in state.items()}
         state |= {name: state[same] for name, same in aliases_of(cfg).items() if same in state}
@@ -99,6 +102,10 @@ class Transformer(nn.Module):
     def _tie(self) -> None:
         """Make parameters that are other names of parameters the same ones."""
         self.stack.share()
+        if self.encoder is not None:
+            self.encoder.stack.share()
+            if self.encoder.cfg.shared:
+                self.encoder.embed.tokens.weight = self.embed.tokens.weight
         if self.cfg.tied and self.cfg.unembed is not None:
             self.unembed.linear.weight = self.embed.tokens.weight
 
@@ -144,14 +151,27 @@ class Transformer(nn.Module):
         arguments.check_logits_at(logits_at, given.n_rows, given.n)
         frame = self.frame(given.n, attention_mask=given.mask, past=past, batch=given.n_rows)
         frame.global_tokens = arguments.global_tokens(self.cfg, given, frame.valid, self.device)
+        if self.encoder is not None:
+            frame.encoded = encoded(self, given, past, taps)
         x = given.stream
         if x is None:
             assert given.ids is not None
             x = self.embed(given.ids, frame, taps, given.types)
         x = self.stack(x, frame, taps, past, span.start, span.stop)
         if past is not None:
-            past.advance(frame.n, frame.valid)
+            past.advance(frame.n, frame.valid, frame.encoded)
         return self.output(x, frame, taps, logits_at) if span.unembeds else x
+
+    def encode(self, source: Inputs, taps: AnyTaps = OFF) -> Encoded:
+        """What the encoder of an encoder–decoder makes of a source: give it as `ModelInputs.source` to many runs.
+
+        Raises:
+            ValueError: there is no encoder, or as for `forward`.
+        """
+        if self.encoder is None:
+            raise ValueError(f"{self.cfg.name} has no encoder of its own")
+        given = arguments.inputs(self, source, None, 0)
+        return encoded(self, given, None, taps)
 
     def output(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, logits_at: LogitsAt = None
@@ -166,8 +186,8 @@ class Transformer(nn.Module):
         if not unembeds or taps.wants(*self._text_sites):
             classes = self.classify(x, frame, taps)
         if unembeds:
-            return self.unembed(_at(x, logits_at), taps)
-        return _at(x, logits_at) if classes is None else classes
+            return self.unembed(positions(x, logits_at), taps)
+        return positions(x, logits_at) if classes is None else classes
 
     def classify(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF
@@ -186,7 +206,7 @@ class Transformer(nn.Module):
 
         Without an unembedding, the normalised stream.
         """
-        x = _at(x, logits_at)
+        x = positions(x, logits_at)
         if self.ln_final is not None:
             x = self.ln_final(x, taps)
         return x if self.cfg.unembed is None else self.unembed(x, taps)
@@ -293,15 +313,17 @@ class Transformer(nn.Module):
         """
         return text.to_tokens(self, texts, prepend_bos)[0]
 
-    def to_inputs(self, texts: Inputs, prepend_bos: bool | None = None) -> ModelInputs:
-        """Text, texts, pairs or ids as one value that every way of running takes: ids, mask, token types.
+    def to_inputs(
+        self, texts: Inputs, prepend_bos: bool | None = None, targets: str | list[str] | None = None
+    ) -> ModelInputs:
+        """Text, texts, pairs or ids as one value that every way of running takes; see `lens.text.to_inputs`.
 
         Raises:
             ValueError: as `to_tokens`; or ids do not fit the model.
         """
         if isinstance(texts, Tensor | ModelInputs):
             return arguments.inputs(self, texts, None, 0)
-        return text.to_inputs(self, texts, prepend_bos)
+        return text.to_inputs(self, texts, prepend_bos, targets)
 
     def to_str_tokens(self, inputs: str | Tensor | list[int], prepend_bos: bool | None = None) -> list[str]:
         """One readable string per token."""
@@ -367,29 +389,5 @@ class Transformer(nn.Module):
         return block
 
 
-def _at(x: Tensor, at: LogitsAt) -> Tensor:
-    """The positions of x that are asked for; the position axis stays."""
-    if at is None:
-        return x
-    if isinstance(at, int):
-        return x[:, at, None]
-    if isinstance(at, slice):
-        return x[:, at]
-    return x[torch.arange(x.shape[0], device=x.device), at.to(x.device), None]
-
-
 def _zeros_or(bias: Tensor | None, like: Tensor) -> Tensor:
     return like.new_zeros(like.shape[-1]) if bias is None else bias
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Modules made in this context leave their parameters as allocated, because weights follow.
-
-    Initialising an embedding on the `meta` device imports torch's compiler, which takes seconds.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -11,11 +13,10 @@ def shapes_of(cfg: ModelConfig) -> Shapes:
     """Every parameter's name and shape, in the model's order. Other names of the same tensor are listed too."""
     c = cfg.stack
     shapes = _embed(cfg.embed, c.d_model)
-    for layer in range(c.n_layers):
-        shapes |= {f"stack.blocks.{layer}.{name}": shape for name, shape in _block(c).items()}
-    shapes |= _relative(c)
-    if c.final_norm and c.norm != "none":
-        shapes |= _norm(c, "stack.ln_final", c.d_model)
+    if cfg.source is not None:
+        encoder = _embed(cfg.source.embed, cfg.source.stack.d_model) | _stack(cfg.source.stack)
+        shapes |= {f"encoder.{name}": shape for name, shape in encoder.items()}
+    shapes |= _stack(c)
     if cfg.pooler is not None:
         shapes |= _linear("pooler.dense", c.d_model, c.d_model, True)
     if cfg.classifier is not None:
@@ -26,11 +27,29 @@ def shapes_of(cfg: ModelConfig) -> Shapes:
 def aliases_of(cfg: ModelConfig) -> dict[str, str]:
     """Parameters that are other names of parameters: a tied unembedding, layers that share their weights."""
     found = {"unembed.linear.weight": "embed.tokens.weight"} if cfg.tied and cfg.unembed is not None else {}
+    if cfg.source is not None and cfg.source.shared:
+        found["encoder.embed.tokens.weight"] = "embed.tokens.weight"
     for layer, first in enumerate(cfg.stack.shared or ()):
         if layer != first:
             names = _block(cfg.stack)
             found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
     return found
+
+
+def computed_of(cfg: ModelConfig) -> list[str]:
+    """Parameters that a formula gives and checkpoints may leave out: sinusoidal positions."""
+    found = {"embed.positions.weight": cfg.embed}
+    if cfg.source is not None:
+        found["encoder.embed.positions.weight"] = cfg.source.embed
+    return [name for name, embed in found.items() if embed.sinusoidal]
+
+
+def _stack(c: StackConfig) -> Shapes:
+    shapes = Shapes()
+    for layer in range(c.n_layers):
+        shapes |= {f"stack.blocks.{layer}.{name}": shape for name, shape in _block(c).items()}
+    shapes |= _relative(c)
+    return shapes | _norm(c, "stack.ln_final", c.d_model) if c.final_norm and c.norm != "none" else shapes
 
 
 def _embed(e: EmbedConfig, d_model: int) -> Shapes:
@@ -61,6 +80,14 @@ def _unembed(u: UnembedConfig, d_model: int) -> Shapes:
 def _block(c: StackConfig) -> Shapes:
     shapes = Shapes()
     branches = ["ln1"] if c.d_mlp is None or c.shared_norm else ["ln1", "ln2"]
+    if c.cross:
+        across = {
+            name: shape
+            for name, shape in _block(replace(c.across, cross=False)).items()
+            if name.startswith("attn.")
+        }
+        shapes |= {f"cross_{name}": shape for name, shape in across.items()}
+        shapes |= _norm(c, "ln3", c.d_model) if c.norm != "none" and c.norm_placement & {"in", "add"} else {}
     if c.norm != "none":
         for name in branches:
             if c.norm_placement & {"in", "add"}:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lens.config import ModelConfig
+from lens.config import EmbedConfig, ModelConfig, StackConfig
 from lens.nearest import unknown
-from lens.vocabulary import ALIASES, BLOCK, EMBED, EXPERT, UNEMBED, Kind
+from lens.vocabulary import ALIASES, BLOCK, EMBED, EXPERT, FINAL, UNEMBED, Kind
 
+Part = Literal["source", "embed", "block", "end"]
 NamesFilter = Any  # None | str | ("pattern", 5) | iterable of those | Callable[[str], bool]
 
 
@@ -19,7 +20,8 @@ class Site:
     """One named activation of one model.
 
     `extra` sites cost memory or time to make; they are left out unless asked for by name. `conditional` ones
-    may not fire in a given run (an expert that no token was sent to).
+    may not fire in a given run (an expert that no token was sent to). `part` is where in the model it is:
+    in the encoder of an encoder–decoder (`source`), the embedding, a block, or after the blocks (`end`).
     """
 
     name: str
@@ -28,41 +30,53 @@ class Site:
     layer: int | None = None
     extra: bool = False
     conditional: bool = False
-    part: Literal["embed", "block", "end"] = "block"
+    part: Part = "block"
 
     @property
     def kind(self) -> str:
-        """The name without its layer: `attn.hook_q`, `hook_resid_post`, `ln_final.hook_scale`."""
-        return re.sub(r"^blocks\.\d+\.", "", self.name)
+        """The name without its layer: `attn.hook_q`, `encoder.hook_resid_post`, `ln_final.hook_scale`."""
+        return re.sub(r"^(encoder\.|decoder\.)?(blocks\.)?\d+\.", r"\1", self.name)
 
 
 def sites_of(cfg: ModelConfig) -> dict[str, Site]:
-    """Every site that can fire in a model, by name, in firing order."""
-    found = [_site("", kind, part="embed") for kind in EMBED if kind.where.holds(cfg.embed)]
-    for layer in range(cfg.n_layers):
-        block = f"blocks.{layer}."
-        for kind in BLOCK:
-            if kind.where.holds(cfg.stack):
-                found.append(_site(block, kind, layer))
-            if kind.suffix == "mlp.hook_expert_indices" and cfg.stack.experts is not None:
-                found += _expert_sites(cfg, layer)
+    """Every site that can fire in a model, by name, in firing order.
+
+    The two stacks of an encoder–decoder are `encoder.{l}.…` and `decoder.{l}.…`, their ends
+    `encoder_final_ln.…` and `decoder_final_ln.…`.
+    """
+    if cfg.source is None:
+        found = _stack_sites(cfg.embed, cfg.stack, "", "blocks.", "ln_final")
+    else:
+        encoder = _stack_sites(cfg.source.embed, cfg.source.stack, "encoder.", "encoder.", "encoder_final_ln")
+        found = [replace(site, part="source") for site in encoder]
+        found += _stack_sites(cfg.embed, cfg.stack, "decoder.", "decoder.", "decoder_final_ln")
     found += [_site("", kind, part="end") for kind in UNEMBED if kind.where.holds(cfg)]
     return {site.name: site for site in found}
 
 
-def _site(
-    prefix: str, kind: Kind, layer: int | None = None, part: Literal["embed", "block", "end"] = "block"
-) -> Site:
+def _stack_sites(e: EmbedConfig, c: StackConfig, ends: str, blocks: str, final: str) -> list[Site]:
+    """The sites of an embedding and a stack, under these prefixes and the name of the final norm."""
+    found = [_site(ends, kind, part="embed") for kind in EMBED if kind.where.holds(e)]
+    for layer in range(c.n_layers):
+        for kind in BLOCK:
+            if kind.where.holds(c):
+                found.append(_site(f"{blocks}{layer}.", kind, layer))
+            if kind.suffix == "mlp.hook_expert_indices":
+                found += _expert_sites(c, f"{blocks}{layer}.", layer)
+    norm = [_site("", kind, part="end") for kind in FINAL if kind.where.holds(c)]
+    return found + [replace(site, name=site.name.replace("ln_final", final)) for site in norm]
+
+
+def _site(prefix: str, kind: Kind, layer: int | None = None, part: Part = "block") -> Site:
     return Site(prefix + kind.suffix, kind.shape, kind.meaning, layer, kind.extra, kind.conditional, part)
 
 
-def _expert_sites(cfg: ModelConfig, layer: int) -> list[Site]:
-    assert cfg.stack.experts is not None
+def _expert_sites(c: StackConfig, block: str, layer: int) -> list[Site]:
     return [
-        _site(f"blocks.{layer}.mlp.experts.{expert}.", kind, layer)
-        for expert in range(cfg.stack.experts.n)
+        _site(f"{block}mlp.experts.{expert}.", kind, layer)
+        for expert in range(0 if c.experts is None else c.experts.n)
         for kind in EXPERT
-        if kind.where.holds(cfg.stack)
+        if kind.where.holds(c)
     ]
 
 
@@ -95,6 +109,8 @@ def expand(name: Any, sites: Mapping[str, Site]) -> list[str]:
     if not isinstance(name, str) and not (isinstance(name, tuple) and name and isinstance(name[0], str)):
         raise ValueError(f"a site is named by a string or a tuple such as ('pattern', 5), not by {name!r}")
     full = act_name(*name) if isinstance(name, tuple) else (name if name in sites else act_name(name))
+    if full not in sites and full.startswith("blocks."):  # the decoder's, where there are two stacks
+        full = f"decoder.{full.removeprefix('blocks.')}" if "decoder.hook_embed" in sites else full
     if full in sites:
         return [full]
     hits = [s for s in sites if s.endswith(f".{full}") and not full.startswith("blocks.")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from lens.inputs import ModelInputs
 
 if TYPE_CHECKING:
+    from lens.config import ModelConfig
     from lens.model import Transformer
     from lens.tokens import Tokenizer
 
@@ -43,12 +45,22 @@ def to_tokens(
     return ids.to(model.device), None if bool(mask.all()) else mask.to(model.device)
 
 
-def to_inputs(model: Transformer, texts: Any, prepend_bos: bool | None = None) -> ModelInputs:
+def to_inputs(
+    model: Transformer, texts: Any, prepend_bos: bool | None = None, targets: Any = None
+) -> ModelInputs:
     """A text, texts, or pairs of texts as a model's inputs; pairs come with their tokens' types.
 
+    An encoder–decoder reads texts as sources. `targets` are what it is to say: its decoder reads them moved by
+    one, behind the token that begins a text, so that logits at a position are about the target's token there.
+
     Raises:
-        ValueError: as `to_tokens`; or pairs and `prepend_bos`, which do not go together.
+        ValueError: as `to_tokens`; or pairs and `prepend_bos`, or targets and no encoder, which do not go together.
     """
+    if model.cfg.source is not None:
+        ids, mask = to_tokens(model, texts, prepend_bos)
+        return _with_targets(model, ModelInputs(ids=ids, mask=mask), targets)
+    if targets is not None:
+        raise ValueError(f"{model.cfg.name} has no encoder: give source and target as one text")
     if not isinstance(texts, list) or not all(_is_pair(pair) for pair in texts) or not texts:
         ids, mask = to_tokens(model, texts, prepend_bos)
         return ModelInputs(ids=ids, mask=mask)
@@ -59,6 +71,28 @@ def to_inputs(model: Transformer, texts: Any, prepend_bos: bool | None = None) -
     ids, mask = tokenizer.pad(rows)
     of_tokens = tokenizer.pad(types, fill=0)[0] if model.cfg.embed.n_types > 1 else None
     return ModelInputs(ids=ids, mask=None if bool(mask.all()) else mask, types=of_tokens).to(model.device)
+
+
+def start_of(cfg: ModelConfig, n: int) -> Tensor:
+    """What a decoder reads before it has said anything, [n, 1].
+
+    Raises:
+        ValueError: the configuration does not say.
+    """
+    if cfg.start_token is None:
+        raise ValueError(f"{cfg.name} does not say which token begins a text: give the target's ids")
+    return torch.full((n, 1), cfg.start_token, dtype=torch.long)
+
+
+def _with_targets(model: Transformer, source: ModelInputs, targets: Any) -> ModelInputs:
+    start = start_of(model.cfg, source.n_rows).to(model.device)
+    if targets is None:
+        return ModelInputs(ids=start, source=source)
+    ids, mask = to_tokens(model, targets)
+    if len(ids) != source.n_rows:
+        raise ValueError(f"there are {source.n_rows} sources and {len(ids)} targets")
+    real = None if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask[:, :-1]], 1)
+    return ModelInputs(ids=torch.cat([start, ids[:, :-1]], 1), mask=real, source=source)
 
 
 def _is_pair(given: Any) -> bool:

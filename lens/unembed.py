@@ -6,13 +6,15 @@ Letters: b batch, p position, d d_model, m d_embed, v vocabulary.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lens.config import UnembedConfig
 from lens.mlp import ACTIVATIONS
 from lens.norm import Norm
 from lens.taps import OFF, AnyTaps
+
+LogitsAt = int | slice | Int[Tensor, " b"] | None
 
 
 class Unembed(nn.Module):
@@ -57,3 +59,14 @@ class Transform(nn.Module):
     def forward(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p m"]:
         x = self.act(taps(self.hook_mlm_pre, self.dense(x)))
         return self.ln(taps(self.hook_mlm_post, x), taps)
+
+
+def positions(x: Tensor, at: LogitsAt) -> Tensor:
+    """The positions of x that are asked for; the position axis stays."""
+    if at is None:
+        return x
+    if isinstance(at, int):
+        return x[:, at, None]
+    if isinstance(at, slice):
+        return x[:, at]
+    return x[torch.arange(x.shape[0], device=x.device), at.to(x.device), None]

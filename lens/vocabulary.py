@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lens.config import ModelConfig
-
 
 @dataclass(frozen=True)
 class Where:
@@ -39,6 +37,7 @@ EXPERTS = Where("a mixture of experts", lambda c: c.experts is not None)
 GATED = Where("gated", lambda c: c.gated)
 SEQUENTIAL = Where("MLP after attention", lambda c: c.d_mlp is not None and not c.parallel)
 OWN_NORM = Where("a norm of the MLP's own", lambda c: not c.shared_norm)
+CROSS = Where("an encoder to look at", lambda c: c.cross)
 ROTARY = Where("rotary positions", lambda c: c.rotary is not None)
 RELATIVE = Where("positions in the scores", lambda c: c.relative is not None)
 GLOBAL = Where("global tokens", lambda c: c.global_tokens is not None)
@@ -54,12 +53,7 @@ LEARNED = Where("learned positions", lambda e: e.n_positions is not None)
 TYPES = Where("token types", lambda e: e.n_types > 0)
 EMBED_NORM = Where("a norm on the embedding", lambda e: e.norm_eps is not None)
 
-
-def _final_norm(cfg: ModelConfig) -> bool:
-    return cfg.stack.norm != "none" and cfg.stack.final_norm
-
-
-FINAL_NORM = Where("a final norm", _final_norm)
+FINAL_NORM = Where("a final norm", lambda c: c.norm != "none" and c.final_norm)
 UNEMBEDS = Where("an unembedding", lambda cfg: cfg.unembed is not None)
 TRANSFORM = Where(
     "a masked language model's head", lambda cfg: cfg.unembed is not None and bool(cfg.unembed.transform)
@@ -115,6 +109,24 @@ EMBED = [
     Kind("hook_full_embed", STREAM, "the whole embedding, normalised and projected", EMBED_NORM),
 ]
 
+SOURCE_KV, SOURCE_SQUARE = "batch source kv d_head", "batch head pos source"
+
+CROSS_ATTENTION = [
+    *_norm("ln3", "in front of cross-attention", PRE_NORM & CROSS),
+    Kind("cross_attn.hook_q", HEAD, "queries to the source", CROSS),
+    Kind("cross_attn.hook_k", SOURCE_KV, "keys of the source", CROSS),
+    Kind("cross_attn.hook_v", SOURCE_KV, "values of the source", CROSS),
+    Kind(
+        "cross_attn.hook_attn_scores", SOURCE_SQUARE, "scaled scores; -inf where the source is padding", CROSS
+    ),
+    Kind("cross_attn.hook_pattern", SOURCE_SQUARE, "cross-attention probabilities", CROSS),
+    Kind("cross_attn.hook_z", HEAD, "values of the source mixed by the pattern", CROSS),
+    Kind("cross_attn.hook_result", BY_HEAD, "each head's own contribution, z W_O", CROSS, extra=True),
+    Kind("hook_cross_attn_out", STREAM, "what cross-attention adds to the stream", CROSS),
+    Kind("hook_resid_mid_cross", STREAM, "stream between cross-attention and MLP", CROSS),
+    *_norm("ln3", "on the stream after cross-attention", POST_NORM & CROSS),
+]
+
 BLOCK = [
     Kind("hook_resid_pre", STREAM, "residual stream entering the block"),
     Kind(
@@ -148,6 +160,7 @@ BLOCK = [
     Kind("hook_attn_out", STREAM, "what attention adds to the stream"),
     Kind("hook_resid_mid", STREAM, "stream between attention and MLP", SEQUENTIAL),
     *_norm("ln1", "on the stream after attention", POST_NORM & MLP),
+    *CROSS_ATTENTION,
     Kind("hook_mlp_in", STREAM, "stream as the MLP reads it, before the norm", MLP, extra=True),
     *_norm("ln2", "in front of the MLP", PRE_NORM & MLP & OWN_NORM),
     Kind("mlp.hook_router_logits", "batch pos expert", "the router's logits over experts", EXPERTS),
@@ -177,8 +190,10 @@ EXPERT = [
 ]
 """Sites of each expert, `blocks.{l}.mlp.experts.{e}.…`: a row per token sent to it, by (batch, pos)."""
 
+FINAL = _norm("ln_final", "at the end of the stack", FINAL_NORM)
+"""Sites of the norm at the end of a stack."""
+
 UNEMBED = [
-    *_norm("ln_final", "in front of the unembedding", FINAL_NORM),
     Kind("pooler.hook_pooler_pre", "batch d_model", "pooled vector before its activation function", POOLER),
     Kind("pooler.hook_pooler_out", "batch d_model", "the vector that stands for the text", POOLER),
     Kind("classifier.hook_logits", "batch class", "logits over classes", OF_TEXTS),

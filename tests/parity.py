@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests import zoo
 FAMILIES = names(lens.families)
 SPECIMENS = [(family, name) for family in FAMILIES for name in zoo.ZOO.get(family, {})]
 CLOSE, EXACT = 1e-5, 1e-10
-N_POS = 13
+N_POS, N_SOURCE = 13, 9
 
 each_specimen = pytest.mark.parametrize(("family", "name"), SPECIMENS, ids=[f"{f}-{n}" for f, n in SPECIMENS])
 
@@ -52,10 +52,29 @@ def inputs(
         more["global_tokens"] = (place == 5) | (place == 1)
     elif model.cfg.stack.global_tokens == "first":  # what a run does by itself, said
         more["global_tokens"] = place == 0 if real is None else real.long().cumsum(-1) * real == 1
+    source = None if model.cfg.source is None else _source(real, len(ids))
     if row is None:
-        return ModelInputs(ids=ids, mask=real, **more)
+        return ModelInputs(ids=ids, mask=real, source=source, **more)
     keep = slice(None) if real is None else real[row]
-    return ModelInputs(ids=ids[row, keep][None], **{name: x[row, keep][None] for name, x in more.items()})
+    alone = ModelInputs(ids=ids[row, keep][None], **{name: x[row, keep][None] for name, x in more.items()})
+    if source is None or source.ids is None:
+        return alone
+    kept = slice(None) if source.mask is None else source.mask[row]
+    return replace(alone, source=ModelInputs(ids=source.ids[row, kept][None]))
+
+
+def _source(real: Tensor | None, n: int) -> ModelInputs:
+    """Of another length than the target, and padded otherwise."""
+    ids = torch.randint(3, zoo.D_VOCAB, (n, N_SOURCE), generator=torch.Generator().manual_seed(2))
+    if n == 3 and real is not None:
+        return ModelInputs(ids=ids, mask=torch.arange(N_SOURCE) < N_SOURCE - torch.tensor([[3], [0], [5]]))
+    return ModelInputs(ids=ids)
+
+
+def sides(model: Transformer) -> tuple[str, ...]:
+    """Where Hugging Face can be given padding: encoder–decoders with a table of positions count it on the left."""
+    counts = model.cfg.source is not None and model.cfg.embed.n_positions is not None
+    return ("none", "right") if counts else ("none", "right", "left")
 
 
 def ends(model: Transformer) -> list[str]:
@@ -96,10 +115,15 @@ class Seen:
         """Without what there is one of per text."""
         return Seen({name: x for name, x in self.tensors.items() if x.ndim > 2})
 
-    def error(self, oracle: Seen, real: Tensor | None) -> float:
+    def error(self, oracle: Seen, real: Tensor | None, source: Any = None) -> float:
         """The largest error of any tensor, relative to its scale, over rows that are not padding."""
         assert self.tensors.keys() == oracle.tensors.keys()
-        return max(relative_error(x, oracle.tensors[name], real) for name, x in self.tensors.items())
+        errors = []
+        for name, x in self.tensors.items():
+            of_source = name.startswith(("encoder", "source"))
+            rows = source.mask if of_source and source is not None else real
+            errors.append(relative_error(x, oracle.tensors[name], rows))
+        return max(errors)
 
 
 def relative_error(x: Tensor, oracle: Tensor, real: Tensor | None = None) -> float:
@@ -131,6 +155,8 @@ def watched(modules: Any, seen: dict[str, Tensor]) -> Iterator[None]:
 
 def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
+    if given.source is not None:
+        return _oracle_of_two(hf, given, attention)
     n_layers, layers = (
         hf.config.num_hidden_layers,
         next(m for m in hf.modules() if isinstance(m, nn.ModuleList)),
@@ -169,6 +195,49 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     return Seen(seen)
 
 
+def _oracle_of_two(hf: Any, given: ModelInputs, attention: str) -> Seen:
+    """The same of an encoder–decoder, with the patterns of cross-attention."""
+    source, seen = given.source, dict[str, Tensor]()
+    assert isinstance(source, ModelInputs)
+    options: dict[str, Any] = {"output_hidden_states": True, "output_attentions": attention == "eager"}
+    if source.mask is not None:
+        options["attention_mask"] = source.mask.long()
+    if given.mask is not None:
+        options["decoder_attention_mask"] = given.mask.long()
+    hf.set_attn_implementation(attention)
+    try:
+        with torch.no_grad():
+            out = hf(source.ids, decoder_input_ids=given.ids, use_cache=False, **options)
+    finally:
+        hf.set_attn_implementation("eager")
+    seen["logits"], seen["source"] = out.logits, out.encoder_last_hidden_state
+    for side in ("encoder", "decoder"):
+        streams = out[f"{side}_hidden_states"][:-1]
+        seen |= {f"{side} resid_pre {layer}": x for layer, x in enumerate(streams)}
+    if attention == "eager":
+        for kind in ("encoder", "decoder", "cross"):
+            seen |= {f"{kind} pattern {layer}": x for layer, x in enumerate(out[f"{kind}_attentions"])}
+    return Seen(seen)
+
+
+def _shown_of_two(model: Transformer, given: ModelInputs, attention: str) -> Seen:
+    assert model.cfg.source is not None
+    sizes = {"encoder": model.cfg.source.stack.n_layers, "decoder": model.cfg.n_layers}
+    names = {
+        f"{side} resid_pre {layer}": f"{side}.{layer}.hook_resid_pre"
+        for side, n in sizes.items()
+        for layer in range(n)
+    }
+    if attention == "eager":
+        paths = {"encoder": "encoder.{}.attn", "decoder": "decoder.{}.attn", "cross": "decoder.{}.cross_attn"}
+        for kind, path in paths.items():
+            n = sizes["encoder" if kind == "encoder" else "decoder"]
+            names |= {f"{kind} pattern {layer}": f"{path.format(layer)}.hook_pattern" for layer in range(n)}
+    logits, cache = model.run_with_cache(given, list(names.values()))
+    source = model.encode(given).stream
+    return Seen({"logits": logits, "source": source, **{ours: cache[site] for ours, site in names.items()}})
+
+
 def _unbanded(band: Tensor, everywhere: Tensor | None, given: ModelInputs) -> Tensor:
     """Longformer's patterns as squares: a column per global token, then the keys around each query."""
     n, (b, h) = given.n, band.shape[:2]
@@ -202,6 +271,8 @@ OUTPUTS = {
 
 def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
     """The same of ours: `eager` taps patterns, so attention is explicit; `sdpa` does not."""
+    if given.source is not None:
+        return _shown_of_two(model, given, attention)
     after = "normalized_resid_post" if "add" in model.cfg.stack.norm_placement else "resid_post"
     wanted = ["resid_pre", after, *(["pattern"] if attention == "eager" else [])]
     out, cache = model.run_with_cache(given, [*wanted, *ends(model)])
@@ -227,7 +298,7 @@ def worst(model: Transformer, hf: Any, side: str = "none", attention: str = "eag
     found, expected = shown(model, given, attention), oracle(hf, given, attention)
     if side == "left":
         found, expected = found.by_position(), expected.by_position()
-    return found.error(expected, given.mask)
+    return found.error(expected, given.mask, given.source)
 
 
 def has_sdpa(hf: Any) -> bool:

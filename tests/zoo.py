@@ -68,6 +68,34 @@ DEBERTA = {
     "position_biased_input": False,
     "type_vocab_size": 0,
 }
+BART = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 40,
+    "decoder_ffn_dim": 36,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": N_CTX,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
+T5 = {
+    "d_model": 32,
+    "d_kv": 6,
+    "d_ff": 40,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "vocab_size": D_VOCAB,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 10,
+    "decoder_start_token_id": 0,
+}
+SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -250,6 +278,28 @@ ZOO: dict[str, dict[str, Specimen]] = {
         base=("", {}),
         texts=("ForSequenceClassification", LABELS),
     ),
+    "bart": _headed(
+        "bart",
+        BART,
+        plain=(SEQ2SEQ, {}),
+        scaled=(SEQ2SEQ, {"scale_embedding": True, "activation_function": "relu"}),
+    ),
+    "marian": _headed(
+        "marian",
+        BART,
+        plain=(SEQ2SEQ, {"scale_embedding": True, "activation_function": "swish"}),
+        two_vocabularies=(
+            SEQ2SEQ,
+            {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": D_VOCAB + 4},
+        ),
+    ),
+    "t5": _headed(
+        "t5",
+        T5,
+        plain=(SEQ2SEQ, {}),
+        gated=(SEQ2SEQ, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    ),
+    "mt5": _headed("mt5", T5, gated=(SEQ2SEQ, {}), silu=(SEQ2SEQ, {"feed_forward_proj": "gated-silu"})),
     "mixtral": _of(
         "mixtral",
         {**GROUPED, "num_local_experts": 4},
@@ -281,6 +331,11 @@ def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> 
             .from_config(config(specimen), attn_implementation="eager", experts_implementation="eager")
             .eval()
         )
-    for parameter in model.requires_grad_(False).parameters():
+    trained = [p for p in model.parameters() if p.requires_grad]  # not Marian's positions
+    model.requires_grad_(False)
+    for parameter in trained:
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=specimen.noise)
+    for kind, buffer in model.named_buffers():
+        if kind == "final_logits_bias":  # a weight that is not a parameter
+            buffer.add_(torch.randn(buffer.shape, generator=generator), alpha=specimen.noise)
     return model.to(dtype)

@@ -1,0 +1,64 @@
+"""The encoder of an encoder–decoder: its embedding and stack, run once for all that the decoder does.
+
+Letters: b batch, k source position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lens import arguments
+from lens.config import SourceConfig
+from lens.embed import Embed
+from lens.encoded import Encoded
+from lens.frame import Frame
+from lens.inputs import ModelInputs
+from lens.kv import KeyValues
+from lens.stack import Stack
+from lens.taps import OFF, AnyTaps
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+
+
+class Encoder(nn.Module):
+    """Embed, blocks, norm. Its sites begin with `encoder.`"""
+
+    def __init__(self, cfg: SourceConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.embed = Embed(cfg.embed, cfg.stack.d_model, prefix="encoder.")
+        self.stack = Stack(cfg.stack, "encoder", "encoder_final_ln")
+
+    def forward(self, given: ModelInputs, frame: Frame, taps: AnyTaps = OFF) -> Encoded:
+        """What the decoder looks at; `frame` is that of the source."""
+        x = given.stream
+        if x is None:
+            assert given.ids is not None
+            x = self.embed(given.ids, frame, taps, given.types)
+        x = self.stack(x, frame, taps)
+        if self.stack.ln_final is not None:
+            x = self.stack.ln_final(x, taps)
+        return Encoded(x, frame.valid)
+
+
+def encoded(model: Transformer, given: ModelInputs, past: KeyValues | None, taps: AnyTaps = OFF) -> Encoded:
+    """What a run's cross-attention looks at: made now, given, or kept by a run that this one continues.
+
+    Raises:
+        ValueError: there is no source, or it is too long.
+    """
+    assert model.encoder is not None
+    source = given.source
+    if source is None:
+        if past is None or past.encoded is None:
+            raise ValueError(f"{model.cfg.name} needs a source: see `ModelInputs.source` and `to_inputs`")
+        return past.encoded.for_rows(given.n_rows)
+    if isinstance(source, ModelInputs):
+        arguments.check_length(model.cfg, source.n, source=True)
+        valid = arguments.validity(source.mask, None, source.n, source.n_rows, model.device)
+        frame = Frame(source.n, valid=valid, causal=False, device=model.device, dtype=model.dtype)
+        source = model.encoder(source.to(model.device), frame, taps)
+    return Encoded(source.stream, source.valid).for_rows(given.n_rows)

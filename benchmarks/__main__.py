@@ -81,7 +81,6 @@ def show(rows: list[Row]) -> None:
     """The figures as a table."""
     table = Table("", "", "figure", "unit", "rounds", "goal", "", box=None, pad_edge=False)
     for row in rows:
-        goal = "" if row.goal is None else f"≤ {row.goal:g}"
         style = "red" if row.verdict == "FAIL" else ""
         cells = (
             row.setting,
@@ -89,7 +88,7 @@ def show(rows: list[Row]) -> None:
             report.figure(row.value),
             row.unit,
             report.spread(row),
-            goal,
+            row.wanted,
             row.verdict,
         )
         table.add_row(*cells, style=style)

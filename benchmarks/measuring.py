@@ -21,7 +21,9 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """One measured figure. `goal` is the largest value that is good enough; None: measured for comparison."""
+    """One measured figure. `goal` is the largest value that is good enough, or with `at_least` the smallest; None:
+    measured for comparison.
+    """
 
     group: str
     setting: str
@@ -31,13 +33,20 @@ class Row:
     goal: float | None = None
     low: float | None = None
     high: float | None = None
+    at_least: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """The goal as people read it."""
+        return "" if self.goal is None else f"{'≥' if self.at_least else '≤'} {self.goal:g}"
 
     @property
     def verdict(self) -> str:
         """pass, FAIL, or nothing where there is no goal."""
         if self.goal is None:
             return ""
-        return "pass" if self.value <= self.goal else "FAIL"
+        good = self.value >= self.goal if self.at_least else self.value <= self.goal
+        return "pass" if good else "FAIL"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

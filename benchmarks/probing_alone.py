@@ -71,7 +71,7 @@ def _array_api(
             fitted: Any = theirs()
         except (TypeError, ValueError):
             return None
-        return None if not isinstance(fitted.coef_, torch.Tensor) else compare(theirs, mine, 3).median
+        return None if not isinstance(fitted.coef_, torch.Tensor) else 1 / compare(theirs, mine, 3).median
 
 
 def _peak(work: Callable[[], object]) -> float:

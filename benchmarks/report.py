@@ -80,13 +80,15 @@ def _table(rows: Sequence[Row]) -> str:
     lines = ["| | | figure | rounds | goal | |", "|---|---|--:|--:|--:|---|"]
     for row in rows:
         cells = [row.setting, row.name, f"{figure(row.value)} {row.unit}", spread(row)]
-        cells += ["" if row.goal is None else f"≤ {row.goal:g}", row.verdict]
+        cells += [row.wanted, row.verdict]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def figure(value: float) -> str:
     """Three significant digits or so."""
+    if abs(value) < 0.095:
+        return f"{value:.2g}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 

@@ -5,6 +5,8 @@ Letters: n rows, d width of a site, f folds.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -18,6 +20,7 @@ from lens.model import Transformer
 from lens.progress import Progress
 from lens.sources.wheel import cache_folder
 from probes.floors.random_init import untrained
+from probes.manifest import about_data, about_model
 from probes.scores import METRICS, Metric, Resamples
 from probes.splits import Fold
 
@@ -69,8 +72,9 @@ def activations(
         random: of the same architecture with random weights.
     """
     ran = random_model(of) if random else model(of)
-    words = (of, "random" if random else "trained", data.name, data.places_fingerprint[:16], positions)
-    out = cache_folder() / "study-probes" / "-".join((*words, *map(str, layers)))
+    asked = [about_model(ran), about_data(data, all_tokens=False), positions, list(layers)]
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    out = cache_folder() / "study-probes" / f"{of}-{'random' if random else 'trained'}-{data.name}-{key}"
     read = [EMBEDDED, *sites(layers)]
     return probes.harvest(ran, data, read, positions=positions, out=out, progress=progress)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lens import text
-from lens.config import EmbedConfig, ModelConfig
+from lens.config import EmbedConfig, ModelConfig, PatchConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
@@ -72,7 +72,7 @@ def is_stream(given: Any) -> bool:
     """Is this a residual stream, rather than text or ids?"""
     if isinstance(given, ModelInputs):
         return given.stream is not None
-    return isinstance(given, Tensor) and given.is_floating_point()
+    return isinstance(given, Tensor) and given.is_floating_point() and given.ndim != 4
 
 
 def _reads_source(given: Any) -> bool:
@@ -137,7 +137,8 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     if model.cfg.source is not None:
         given, mask = with_source(model, given, mask)
     if isinstance(given, Tensor):
-        given = ModelInputs(stream=given) if is_stream(given) else ModelInputs(ids=given)
+        stream, image = (given if is_stream(given) else None), (given if given.ndim == 4 else None)
+        given = ModelInputs(ids=given if stream is image is None else None, image=image, stream=stream)
     elif not isinstance(given, ModelInputs):
         given = text.to_inputs(model, given)
     given = replace(given, mask=given.mask if mask is None else mask)
@@ -148,7 +149,22 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
         return given
     if start > 0:
         raise ValueError(f"a run that starts at layer {start} takes a residual stream [batch, pos, d_model]")
+    if model.cfg.embed.patches is not None:
+        check_image(given.image, model.cfg.embed.patches, model.cfg.name)
+        return replace(given, image=given.image.to(model.dtype)).to(model.device)  # type: ignore[union-attr]
+    if given.image is not None:
+        raise ValueError(f"{model.cfg.name} reads tokens, not images")
     return replace(given, ids=tokens(given, model.cfg.embed, model.cfg.name)).to(model.device)
+
+
+def check_image(image: Tensor | None, cfg: PatchConfig, name: str) -> None:
+    """Raise unless these are images of the size that the model reads."""
+    size = ("batch", cfg.n_channels, *cfg.image_size)
+    wanted = f"{name} reads images [{', '.join(map(str, size))}]"
+    if image is None:
+        raise ValueError(wanted)
+    if image.ndim != 4 or tuple(image.shape[1:]) != size[1:] or not image.is_floating_point():
+        raise ValueError(f"{wanted} of floating type, not {tuple(image.shape)} {image.dtype}")
 
 
 def tokens(given: ModelInputs, embed: EmbedConfig, name: str) -> Tensor:

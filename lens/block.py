@@ -5,7 +5,7 @@ Letters: b batch, p position, h head, g key/value head, d d_model.
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lens.attention import Attention, Relative
@@ -71,7 +71,7 @@ class Block(nn.Module):
         x = self.first(x, frame, taps, past)
         if self.cross_attn is not None:
             x = self.cross(x, frame, taps, past)
-        return self.finish(self.second(x, taps), taps)
+        return self.finish(self.second(x, taps, frame.valid), taps)
 
     def first(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
@@ -102,17 +102,19 @@ class Block(nn.Module):
         out = self.cross_attn.across(read, frame.encoded, taps, keep)
         return taps(self.hook_resid_mid_cross, x + taps(self.hook_cross_attn_out, out))
 
-    def second(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+    def second(
+        self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, valid: Tensor | None = None
+    ) -> Float[Tensor, "b p d"]:
         """From `resid_mid` (or `resid_mid_cross`) to `resid_post`.
 
-        In a parallel or attention-only block nothing is left to do.
+        In a parallel or attention-only block nothing is left to do. `valid`: see `mlp_out`.
         """
         if self.one_sum:
             return x
         norm = self.ln1 if self.cross_attn is None else self.ln3
         if self.after_sum and norm is not None:
             x = norm(x, taps)
-        return x + self.mlp_out(x, taps)
+        return x + self.mlp_out(x, taps, valid=valid)
 
     def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
         """`resid_post`, and the post-norm where there is one: what the next block reads."""
@@ -149,16 +151,27 @@ class Block(nn.Module):
         return (q, k, v) if norm is None else (norm(q, taps), norm(k, taps), norm(v, taps))
 
     def mlp_out(
-        self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, normalized: Float[Tensor, "b p d"] | None = None
+        self,
+        x: Float[Tensor, "b p d"],
+        taps: AnyTaps = OFF,
+        normalized: Float[Tensor, "b p d"] | None = None,
+        valid: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b p d"]:
-        """What the MLP adds to the stream x; `normalized` is the norm's output where attention already has it."""
+        """What the MLP adds to the stream x.
+
+        `normalized` is the norm's output where attention already has it; `valid`, True where a token is real,
+        is for experts of limited capacity, which padding does not fill.
+        """
         assert self.mlp is not None
         if taps.wants(self.hook_mlp_in):
             x = taps(self.hook_mlp_in, x.view_as(x))
             normalized = None if taps.alters(self.hook_mlp_in) else normalized
         if normalized is None:
             normalized = x if self.mlp_norm is None else self.mlp_norm(x, taps)
-        out = self.mlp(normalized, taps)
+        if isinstance(self.mlp, MixtureOfExperts):
+            out = self.mlp(normalized, taps, valid)
+        else:
+            out = self.mlp(normalized, taps)
         if self.ln2_post is not None:
             out = self.ln2_post(out, taps)
         return taps(self.hook_mlp_out, out)

@@ -81,17 +81,39 @@ class Disentangled:
 class Experts:
     """A mixture of experts: a router sends each position to `top_k` of `n` MLPs.
 
-    `normalize` rescales the chosen router probabilities to sum to one (Mixtral).
+    `normalize` rescales the chosen router probabilities to sum to one (Mixtral). An expert takes the first
+    `capacity` positions of a text that are sent to it, and the others pass by (Switch; None: all). `layers`
+    have experts, the others one MLP (None: all have).
     """
 
     n: int
     top_k: int
     normalize: bool = True
+    capacity: int | None = None
+    layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig:
+    """An image as a row of positions (ViT, arXiv 2010.11929): one per patch, in reading order.
+
+    With `class_token`, a learned vector stands in front of them.
+    """
+
+    image_size: tuple[int, int]  # height, width
+    patch_size: tuple[int, int]
+    n_channels: int = 3
+    class_token: bool = True
+
+    @property
+    def n_positions(self) -> int:
+        (height, width), (h, w) = self.image_size, self.patch_size
+        return (height // h) * (width // w) + self.class_token
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    """Token ids to the first residual stream.
+    """Token ids, or the patches of an image, to the first residual stream.
 
     Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two); `sinusoidal`
     ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
@@ -111,6 +133,7 @@ class EmbedConfig:
     n_types: int = 0
     norm_eps: float | None = None
     project: Literal["tokens", "sum"] = "tokens"
+    patches: PatchConfig | None = None  # in place of tokens; `d_vocab` is 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +181,11 @@ class StackConfig:
     gated: bool = False
     mlp_bias: bool = True
     experts: Experts | None = None
+
+    def at(self, layer: int) -> StackConfig:
+        """What one block is: with experts, or with one MLP."""
+        sparse = self.experts is not None and (self.experts.layers is None or layer in self.experts.layers)
+        return self if sparse or self.experts is None else replace(self, experts=None)
 
     @property
     def across(self) -> StackConfig:
@@ -279,12 +307,20 @@ class ModelConfig:
                     values[name] = kind(**values[name])
             if values.get("source") is not None:
                 source = dict(values["source"])
-                ends = {"embed": EmbedConfig(**source.pop("embed")), "stack": _stack(source.pop("stack"))}
+                ends = {"embed": _embed(source.pop("embed")), "stack": _stack(source.pop("stack"))}
                 values["source"] = SourceConfig(**ends, **source)
-            embed, stack = EmbedConfig(**values.pop("embed")), _stack(values.pop("stack"))
+            embed, stack = _embed(values.pop("embed")), _stack(values.pop("stack"))
             return cls(embed=embed, stack=stack, **values)
         except TypeError as error:
             raise ValueError(f"not a model configuration of this version: {error}") from error
+
+
+def _embed(values: dict[str, Any]) -> EmbedConfig:
+    patches = values.get("patches")
+    if patches is not None:
+        sizes = {name: tuple(patches[name]) for name in ("image_size", "patch_size")}
+        values = {**values, "patches": PatchConfig(**{**patches, **sizes})}
+    return EmbedConfig(**values)
 
 
 def _stack(values: dict[str, Any]) -> StackConfig:
@@ -297,7 +333,10 @@ def _stack(values: dict[str, Any]) -> StackConfig:
     if stack.get("rotary") is not None:
         stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
     if stack.get("experts") is not None:
-        stack["experts"] = Experts(**stack["experts"])
+        layers = stack["experts"].get("layers")
+        stack["experts"] = Experts(
+            **{**stack["experts"], "layers": None if layers is None else tuple(layers)}
+        )
     if stack.get("relative") is not None:
         stack["relative"] = _relative(stack["relative"])
     return StackConfig(**stack)

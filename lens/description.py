@@ -122,6 +122,10 @@ def _stack(c: StackConfig) -> list[str]:
 
 def _embedding(cfg: ModelConfig) -> str:
     e = cfg.embed
+    if e.patches is not None:
+        (height, width), (h, w) = e.patches.image_size, e.patches.patch_size
+        token = ", behind a class token" if e.patches.class_token else ""
+        return f"images of {height} × {width} in patches of {h} × {w}, {e.patches.n_channels} channels{token}"
     tied = ", used again as the unembedding" if cfg.tied else ""
     text = f"embedding of {e.d_vocab:,} tokens in {e.d_embed} dimensions{tied}"
     if e.n_types:
@@ -169,7 +173,8 @@ def _positions(cfg: ModelConfig) -> str:
             "disentangled": "distances meet queries and keys",
         }
         kinds.append(f"positions in the scores ({table[cfg.stack.relative.kind]})")
-    return f"{' and '.join(kinds) or 'no positions'}; context of {cfg.n_ctx:,} tokens"
+    what = "tokens" if cfg.embed.patches is None else "positions"
+    return f"{' and '.join(kinds) or 'no positions'}; context of {cfg.n_ctx:,} {what}"
 
 
 def _norms(c: StackConfig) -> str:
@@ -201,5 +206,9 @@ def _attention(c: StackConfig) -> str:
 def _mlp(c: StackConfig, d_mlp: int) -> str:
     kind = "gated MLP" if c.gated else "MLP"
     if c.experts is not None:
-        return f"{c.experts.n} experts, {c.experts.top_k} per token: {kind} of {d_mlp:,} neurons ({c.act_fn})"
+        sparse = c.experts.layers
+        where = "" if sparse is None else f" in {len(sparse)} of {c.n_layers} layers"
+        full = "" if c.experts.capacity is None else f", {c.experts.capacity} tokens of a text each"
+        text = f"{c.experts.n} experts{where}, {c.experts.top_k} per token{full}"
+        return f"{text}: {kind} of {d_mlp:,} neurons ({c.act_fn})"
     return f"{kind} of {d_mlp:,} neurons ({c.act_fn})"

@@ -1,6 +1,7 @@
-"""Token ids to the first residual stream.
+"""Token ids, or the patches of an image, to the first residual stream.
 
-Letters: b batch, p position, d d_model, w width of the sum (d_embed where the sum is projected).
+Letters: b batch, p position, c channel, y row, x column, d d_model, w width of the sum (d_embed where the sum is
+projected).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from lens.config import EmbedConfig
 from lens.frame import Frame
 from lens.norm import Norm
+from lens.patches import Patches
 from lens.taps import OFF, AnyTaps
 
 
@@ -26,7 +28,9 @@ class Embed(nn.Module):
         self.hook_full_embed = f"{prefix}hook_full_embed"
         late = cfg.project == "sum"
         width = cfg.d_embed if late else d_model
-        self.tokens = nn.Embedding(cfg.d_vocab, cfg.d_embed)
+        self.patches = None if cfg.patches is None else Patches(cfg.patches, cfg.d_embed)
+        if self.patches is None:
+            self.tokens = nn.Embedding(cfg.d_vocab, cfg.d_embed)
         self.project = nn.Linear(cfg.d_embed, d_model, bias=late) if late or cfg.d_embed != d_model else None
         rows = None if cfg.n_positions is None else cfg.n_positions + cfg.position_offset
         self.positions = None if rows is None else nn.Embedding(rows, width)
@@ -35,13 +39,13 @@ class Embed(nn.Module):
 
     def forward(
         self,
-        ids: Int[Tensor, "b p"],
+        given: Int[Tensor, "b p"] | Float[Tensor, "b c y x"],
         frame: Frame,
         taps: AnyTaps = OFF,
         types: Int[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b p d"]:
-        """`types` are all 0 where they are not given."""
-        x = self.tokens(ids)
+        """`given` are token ids, or images; `types` are all 0 where they are not given."""
+        x = self.tokens(given) if self.patches is None else self.patches(given)
         if self.cfg.scale != 1.0:
             x = x * torch.tensor(self.cfg.scale, dtype=x.dtype, device=x.device)
         late = self.cfg.project == "sum"

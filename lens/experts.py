@@ -6,7 +6,7 @@ Letters: b batch, p position, d d_model, n experts, t top_k.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lens.config import StackConfig
@@ -18,7 +18,8 @@ class MixtureOfExperts(nn.Module):
     """Σ over the chosen experts of weight · expert(x).
 
     Each expert sees only the tokens sent to it; its sites have one row per such token, in order of
-    (batch, position), and do not fire when no token came.
+    (batch, position), and do not fire when no token came. Where experts have a capacity, tokens that come too
+    late get the weight zero.
     """
 
     def __init__(self, site: str, cfg: StackConfig) -> None:
@@ -31,7 +32,13 @@ class MixtureOfExperts(nn.Module):
         self.hook_expert_weights = f"{site}.hook_expert_weights"
         self.hook_expert_indices = f"{site}.hook_expert_indices"
 
-    def forward(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
+    def forward(
+        self,
+        x: Float[Tensor, "b p d"],
+        taps: AnyTaps = OFF,
+        valid: Bool[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b p d"]:
+        """`valid` is True where a token is real, over cached and new positions."""
         logits = taps(self.hook_router_logits, self.router(x))
         probabilities = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         weights, indices = probabilities.topk(self.cfg.top_k, -1)
@@ -39,6 +46,8 @@ class MixtureOfExperts(nn.Module):
             weights = weights / weights.sum(-1, keepdim=True)
         weights = taps(self.hook_expert_weights, weights.to(x.dtype))
         indices = taps(self.hook_expert_indices, indices)
+        if self.cfg.capacity is not None:
+            weights = weights * self.fits(indices, valid)
         tokens, out = x.flatten(0, 1), torch.zeros_like(x).flatten(0, 1)
         for e, expert in enumerate(self.experts):
             chosen = (indices == e).flatten(0, 1)  # [b*p, t]
@@ -47,3 +56,13 @@ class MixtureOfExperts(nn.Module):
                 share = (weights.flatten(0, 1) * chosen).sum(-1, keepdim=True)[rows]
                 out.index_add_(0, rows, expert(tokens[rows], taps) * share)
         return out.view_as(x)
+
+    def fits(
+        self, indices: Int[Tensor, "b p t"], valid: Bool[Tensor, "b k"] | None
+    ) -> Float[Tensor, "b p t"]:
+        """One where a choice comes before its expert is full, zero where it comes too late (arXiv 2101.03961)."""
+        sent = torch.nn.functional.one_hot(indices, self.cfg.n)  # [b, p, t, n]
+        if valid is not None:
+            sent = sent * valid[:, -indices.shape[1] :, None, None]
+        assert self.cfg.capacity is not None
+        return ((sent.cumsum(1) <= self.cfg.capacity) * sent).sum(-1).to(self.router.weight.dtype)

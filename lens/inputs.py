@@ -18,13 +18,15 @@ from lens.encoded import Encoded
 class ModelInputs:
     """Inputs of one run; `Transformer.to_inputs` makes them, and every way of running takes them.
 
-    Either `ids`, or the `stream` that a run starts from. `mask`: True (1) where a token is real, over cached
-    and new positions; None where all are. `types`: 0 for the first text of a pair, 1 for the second; None
-    where all are 0. `global_tokens`: True at tokens that see all others and are seen by all (Longformer).
-    `source`: what the encoder of an encoder–decoder reads, or what it made of that; the rest is the decoder's.
+    Either `ids`, or `image`s, or the `stream` that a run starts from. `mask`: True (1) where a token is real,
+    over cached and new positions; None where all are. `types`: 0 for the first text of a pair, 1 for the
+    second; None where all are 0. `global_tokens`: True at tokens that see all others and are seen by all
+    (Longformer). `source`: what the encoder of an encoder–decoder reads, or what it made of that; the rest is
+    the decoder's.
     """
 
     ids: Tensor | None = None  # [b, p]
+    image: Tensor | None = None  # [b, channel, row, column], as the model's processor scales it
     stream: Tensor | None = None  # [b, p, d]
     mask: Tensor | None = None  # [b, k]
     types: Tensor | None = None  # [b, p]
@@ -33,12 +35,12 @@ class ModelInputs:
 
     @property
     def given(self) -> Tensor:
-        """Ids or stream.
+        """Ids, image or stream.
 
         Raises:
-            ValueError: there is neither.
+            ValueError: there is none of them.
         """
-        given = self.ids if self.stream is None else self.stream
+        given = next((x for x in (self.stream, self.image, self.ids) if x is not None), None)
         if given is None:
             raise ValueError("inputs need token ids or a residual stream")
         return given
@@ -49,12 +51,12 @@ class ModelInputs:
 
     @property
     def n(self) -> int:
-        """How many positions there are."""
+        """How many positions there are, unless it is an image."""
         return self.given.shape[1]
 
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same on `device`."""
-        names = ("ids", "stream", "mask", "types", "global_tokens")
+        names = ("ids", "image", "stream", "mask", "types", "global_tokens")
         moved = {name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
         source = self.source
         if isinstance(source, ModelInputs):

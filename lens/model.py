@@ -148,15 +148,16 @@ class Transformer(nn.Module):
         taps = joined(self, taps)  # hooks of the context act where they can
         given = arguments.inputs(self, inputs, attention_mask, span.start)
         arguments.check_past(past, given.n_rows, span, self.cfg)
-        arguments.check_logits_at(logits_at, given.n_rows, given.n)
-        frame = self.frame(given.n, attention_mask=given.mask, past=past, batch=given.n_rows)
+        patches = self.cfg.embed.patches
+        n = given.n if given.image is None or patches is None else patches.n_positions
+        arguments.check_logits_at(logits_at, given.n_rows, n)
+        frame = self.frame(n, attention_mask=given.mask, past=past, batch=given.n_rows)
         frame.global_tokens = arguments.global_tokens(self.cfg, given, frame.valid, self.device)
         if self.encoder is not None:
             frame.encoded = encoded(self, given, past, taps)
         x = given.stream
         if x is None:
-            assert given.ids is not None
-            x = self.embed(given.ids, frame, taps, given.types)
+            x = self.embed(given.given, frame, taps, given.types)
         x = self.stack(x, frame, taps, past, span.start, span.stop)
         if past is not None:
             past.advance(frame.n, frame.valid, frame.encoded)
@@ -371,11 +372,11 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.embed.tokens.weight.device
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embed.tokens.weight.dtype
+        return next(self.parameters()).dtype
 
     W_E = property(lambda self: self.embed.tokens.weight)  # [v, d_embed]
     W_U = property(lambda self: self.unembed.linear.weight.T)  # [d_embed, v]

@@ -47,7 +47,7 @@ def computed_of(cfg: ModelConfig) -> list[str]:
 def _stack(c: StackConfig) -> Shapes:
     shapes = Shapes()
     for layer in range(c.n_layers):
-        shapes |= {f"stack.blocks.{layer}.{name}": shape for name, shape in _block(c).items()}
+        shapes |= {f"stack.blocks.{layer}.{name}": shape for name, shape in _block(c.at(layer)).items()}
     shapes |= _relative(c)
     return shapes | _norm(c, "stack.ln_final", c.d_model) if c.final_norm and c.norm != "none" else shapes
 
@@ -55,7 +55,13 @@ def _stack(c: StackConfig) -> Shapes:
 def _embed(e: EmbedConfig, d_model: int) -> Shapes:
     late = e.project == "sum"
     width = e.d_embed if late else d_model
-    shapes: Shapes = {"embed.tokens.weight": (e.d_vocab, e.d_embed)}
+    shapes: Shapes = {}
+    if e.patches is None:
+        shapes["embed.tokens.weight"] = (e.d_vocab, e.d_embed)
+    else:
+        shapes["embed.patches.linear.weight"] = (e.d_embed, e.patches.n_channels, *e.patches.patch_size)
+        shapes["embed.patches.linear.bias"] = (e.d_embed,)
+        shapes |= {"embed.patches.class_token.weight": (1, e.d_embed)} if e.patches.class_token else {}
     if late or e.d_embed != d_model:
         shapes |= _linear("embed.project", d_model, e.d_embed, late)
     if e.n_positions is not None:

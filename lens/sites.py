@@ -58,11 +58,12 @@ def _stack_sites(e: EmbedConfig, c: StackConfig, ends: str, blocks: str, final: 
     """The sites of an embedding and a stack, under these prefixes and the name of the final norm."""
     found = [_site(ends, kind, part="embed") for kind in EMBED if kind.where.holds(e)]
     for layer in range(c.n_layers):
+        here = c.at(layer)
         for kind in BLOCK:
-            if kind.where.holds(c):
+            if kind.where.holds(here):
                 found.append(_site(f"{blocks}{layer}.", kind, layer))
             if kind.suffix == "mlp.hook_expert_indices":
-                found += _expert_sites(c, f"{blocks}{layer}.", layer)
+                found += _expert_sites(here, f"{blocks}{layer}.", layer)
     norm = [_site("", kind, part="end") for kind in FINAL if kind.where.holds(c)]
     return found + [replace(site, name=site.name.replace("ln_final", final)) for site in norm]
 

@@ -25,7 +25,7 @@ class Stack(nn.Module):
         self.cfg = cfg
         self.relative = table_of(cfg)
         self.blocks = nn.ModuleList(
-            Block(f"{site}.{layer}", cfg, layer, self.relative) for layer in range(cfg.n_layers)
+            Block(f"{site}.{layer}", cfg.at(layer), layer, self.relative) for layer in range(cfg.n_layers)
         )
         self.share()
         has_norm = cfg.final_norm and cfg.norm != "none"

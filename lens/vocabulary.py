@@ -48,6 +48,8 @@ POST_NORM = Where("post-norm", lambda c: c.norm != "none" and "add" in c.norm_pl
 OUT_NORM = Where("norms on branch outputs", lambda c: c.norm != "none" and "out" in c.norm_placement)
 
 WIDE = Where("every model but those that project the sum", lambda e: e.project == "tokens")
+TOKEN = Where("tokens", lambda e: e.patches is None)
+PATCHES = Where("patches of images", lambda e: e.patches is not None)
 NARROW = Where("a projection of the sum", lambda e: e.project == "sum")
 LEARNED = Where("learned positions", lambda e: e.n_positions is not None)
 TYPES = Where("token types", lambda e: e.n_types > 0)
@@ -96,7 +98,8 @@ HEAD, KV, SQUARE = "batch pos head d_head", "batch pos kv d_head", "batch head p
 NEURONS, CHOSEN, TOKENS = "batch pos d_mlp", "batch pos top_k", "token d_mlp"
 
 EMBED = [
-    Kind("hook_embed", STREAM, "token embedding, scaled and projected", WIDE),
+    Kind("hook_embed", STREAM, "token embedding, scaled and projected", TOKEN & WIDE),
+    Kind("hook_embed", STREAM, "patch embedding; the class token's vector stands in front", PATCHES),
     Kind("hook_embed", "batch pos d_embed", "token embedding", NARROW),
     Kind(
         "hook_token_type_embed", STREAM, "embedding of the token's type (first or second text)", TYPES & WIDE

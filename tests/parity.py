@@ -45,6 +45,11 @@ def inputs(
     model: Transformer, ids: Tensor, real: Tensor | None = None, row: int | None = None
 ) -> ModelInputs:
     """Everything that a model reads, such as token types where it has several. Of one row, or of all."""
+    patches = model.cfg.embed.patches
+    if patches is not None:
+        shape = (len(ids), patches.n_channels, *patches.image_size)
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=model.dtype)
+        return ModelInputs(image=image)
     place, more = torch.arange(ids.shape[1]).expand(ids.shape), {}
     if model.cfg.embed.n_types > 1:
         more["types"] = (place > 5).long()
@@ -72,8 +77,13 @@ def _source(real: Tensor | None, n: int) -> ModelInputs:
 
 
 def sides(model: Transformer) -> tuple[str, ...]:
-    """Where Hugging Face can be given padding: encoder–decoders with a table of positions count it on the left."""
+    """Where Hugging Face can be given padding: tables of positions of encoder–decoders, and experts of limited
+    capacity, count it on the left."""
+    experts = model.cfg.stack.experts
+    if model.cfg.embed.patches is not None:
+        return ("none",)
     counts = model.cfg.source is not None and model.cfg.embed.n_positions is not None
+    counts = counts or (experts is not None and experts.capacity is not None)
     return ("none", "right") if counts else ("none", "right", "left")
 
 
@@ -176,11 +186,11 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     hf.set_attn_implementation(attention)
     try:
         with watched(layers, seen), torch.no_grad():
-            out = hf(given.ids, **options)
+            out = hf(given.given, **options)
     finally:
         hf.set_attn_implementation("eager")
     # some layers are run several times, and some see padding that is taken away again
-    if len(layers) != n_layers or seen["resid_post 0"].shape[1] != given.n:
+    if len(layers) != n_layers or (given.image is None and seen["resid_post 0"].shape[1] != given.n):
         seen = {f"resid_post {layer}": x for layer, x in enumerate(out.hidden_states[1:])}
     seen |= {name: out[theirs] for theirs, name in OUTPUTS.items() if out.get(theirs) is not None}
     if "start_logits" in out:

@@ -95,6 +95,11 @@ T5 = {
     "relative_attention_max_distance": 10,
     "decoder_start_token_id": 0,
 }
+VIT = {
+    **{k: v for k, v in ENCODER.items() if k not in ("vocab_size", "max_position_embeddings")},
+    "image_size": 12,
+    "patch_size": 4,
+}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -300,6 +305,18 @@ ZOO: dict[str, dict[str, Specimen]] = {
         gated=(SEQ2SEQ, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     ),
     "mt5": _headed("mt5", T5, gated=(SEQ2SEQ, {}), silu=(SEQ2SEQ, {"feed_forward_proj": "gated-silu"})),
+    "switch_transformers": _headed(
+        "switch_transformers",
+        {**T5, "num_layers": 4, "num_experts": 3, "num_sparse_encoder_layers": 2},
+        every_other=(SEQ2SEQ, {"num_sparse_decoder_layers": 1, "expert_capacity": 20}),
+        full=(SEQ2SEQ, {"num_sparse_decoder_layers": 2, "expert_capacity": 2}),
+    ),
+    "vit": _headed(
+        "vit",
+        VIT,
+        classifier=("ForImageClassification", LABELS),
+        base=("", {"qkv_bias": False, "num_channels": 1, "pooler_act": "relu"}),
+    ),
     "mixtral": _of(
         "mixtral",
         {**GROUPED, "num_local_experts": 4},

@@ -151,7 +151,14 @@ def test_base_model_checkpoints_are_read(family: str, name: str) -> None:
         )
 
 
-ACTIVATION = ("hidden_activation", "activation_function", "hidden_act", "activation", "feed_forward_proj")
+ACTIVATION = (
+    "hidden_activation",
+    "activation_function",
+    "hidden_act",
+    "activation",
+    "feed_forward_proj",
+    "dense_act_fn",
+)
 
 
 @each_specimen

@@ -225,17 +225,6 @@ class Tokenizer:
         )
         return cls(backend, bos=bos, eos=eos, pad=pad, unk=unk, add_bos=add_bos if bos else None)
 
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> Tokenizer | None:
-        """From a Hugging Face folder's tokenizer files; None where it has none; see `lens.tokenizer_files`.
-
-        Raises:
-            ValueError: a file cannot be read as what its name says; the message names it.
-        """
-        from lens.tokenizer_files import read
-
-        return read(Path(folder))
-
     def _special_id(self, role: str, text: str) -> int:
         token_id = self.backend.token_to_id(text)
         if token_id is None:

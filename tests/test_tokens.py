@@ -13,6 +13,7 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from lens import tokenizer_files
 from lens.tokens import Tokenizer
 
 PIECES = [
@@ -133,7 +134,7 @@ def test_like_transformers_from_the_same_folder(tmp_path: Path, template: str | 
         )
     backend.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(named | config))
-    ours = Tokenizer.from_folder(tmp_path)
+    ours = tokenizer_files.read(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert ours is not None
     assert (ours.bos_id, ours.eos_id, ours.pad_id) == (0, 1, None)
@@ -145,13 +146,13 @@ def test_like_transformers_from_the_same_folder(tmp_path: Path, template: str | 
 
 def test_special_tokens_from_the_map_and_from_the_model(tmp_path: Path) -> None:
     byte_level().save(str(tmp_path / "tokenizer.json"))
-    assert Tokenizer.from_folder(tmp_path).bos_id is None  # type: ignore[union-attr]
+    assert tokenizer_files.read(tmp_path).bos_id is None  # type: ignore[union-attr]
     (tmp_path / "config.json").write_text(json.dumps({"bos_token_id": 0, "eos_token_id": [1, 7]}))
-    by_id = Tokenizer.from_folder(tmp_path)
+    by_id = tokenizer_files.read(tmp_path)
     assert by_id is not None
     assert (by_id.bos_id, by_id.eos_id) == (0, 1)
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": "<|end|>"}))
-    assert Tokenizer.from_folder(tmp_path).bos_id == 1  # type: ignore[union-attr]
+    assert tokenizer_files.read(tmp_path).bos_id == 1  # type: ignore[union-attr]
 
 
 def test_tokens_that_only_the_config_adds(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_tokens_that_only_the_config_adds(tmp_path: Path) -> None:
     n = byte_level().get_vocab_size()
     added = {str(n): {"content": "<|im|>", "special": True, "normalized": False}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
-    ours = Tokenizer.from_folder(tmp_path)
+    ours = tokenizer_files.read(tmp_path)
     assert ours is not None
     assert ours.encode("the<|im|>")[-1] == n
     assert ours.str_tokens([n]) == ["<|im|>"]
@@ -179,7 +180,7 @@ def test_slow_files_only(tmp_path: Path) -> None:
     backend.model.save(str(tmp_path))  # vocab.json and merges.txt, as GPT-2 had them
     config = {"tokenizer_class": "GPT2Tokenizer", "bos_token": "<|start|>", "eos_token": "<|end|>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"unk_token": "<|end|>"}))
-    ours = Tokenizer.from_folder(tmp_path)
+    ours = tokenizer_files.read(tmp_path)
     assert ours is not None
     assert ours.bos_id == 0
     for text in texts(100):
@@ -187,13 +188,13 @@ def test_slow_files_only(tmp_path: Path) -> None:
 
 
 def test_no_tokenizer_and_broken_tokenizer(tmp_path: Path) -> None:
-    assert Tokenizer.from_folder(tmp_path) is None
+    assert tokenizer_files.read(tmp_path) is None
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "trunc')
     with pytest.raises(ValueError, match=r"tokenizer\.json' is not a tokenizer"):
-        Tokenizer.from_folder(tmp_path)
+        tokenizer_files.read(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[1")
     with pytest.raises(ValueError, match=r"tokenizer_config\.json' is not valid JSON"):
-        Tokenizer.from_folder(tmp_path)
+        tokenizer_files.read(tmp_path)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -230,7 +231,7 @@ def test_saved_and_read_back(tmp_path: Path, add_bos: bool) -> None:
         byte_level(), bos="<|start|>", eos="<|end|>", add_bos=add_bos, chat_template="{{ messages }}"
     )
     first.save(tmp_path)
-    again = Tokenizer.from_folder(tmp_path)
+    again = tokenizer_files.read(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert again is not None
     assert again.special == first.special

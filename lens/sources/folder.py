@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from lens import tokenizer_files
 from lens.checkpoint import Checkpoint, Info, LazyTensors, Source, digest
 from lens.progress import Progress, silent
-from lens.tokens import Tokenizer
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -52,7 +52,7 @@ def open_folder(
     card.setdefault("size", sum(file.stat().st_size for file in files))
     if revision is None:
         revision = digest(path / "config.json", *files, progress=progress)
-    return Checkpoint(name, config, tensors, Tokenizer.from_folder(path), revision, origin, card)
+    return Checkpoint(name, config, tensors, tokenizer_files.read(path), revision, origin, card)
 
 
 def open_safetensors(files: list[Path]) -> LazyTensors:

@@ -67,7 +67,7 @@ def confused(told: Predictions, key: str) -> tuple[str, str] | None:
     def pick(true: int, said: int) -> None:
         st.session_state[f"{key}_cell"] = None if at == (true, said) else (true, said)
 
-    grid(probe_rows.confusion(told), key="confusion", selected=at, largest=(96, 44), on_pick=pick)
+    grid(probe_rows.confusion(told), key="confusion", selected=at, largest=(120, 56), on_pick=pick)
     st.caption(
         "Rows: the true class; columns: the class that is told. Click a cell to list its rows, again to leave it."
     )
@@ -125,9 +125,10 @@ def listed(told: Predictions, table: pd.DataFrame, cell: tuple[str, str] | None,
             st.session_state[key] = numbers[picked[0]]
 
     st.dataframe(
-        rows.drop(columns=hidden), key=frame, hide_index=True, on_select=pick, height=320,
+        rows.drop(columns=hidden), key=frame, hide_index=True, on_select=pick, height=min(320, 35 * len(rows) + 38),
         selection_mode="single-row-required", selection_default={"selection": {"rows": [first]}},
-        column_config={
+        column_config={"text": st.column_config.TextColumn("text", width="medium")}
+        | {
             name: st.column_config.NumberColumn(name, format="%.0f" if "km" in name else "%.2f")
             for name in rows.columns
             if rows[name].dtype.kind == "f"

@@ -164,9 +164,8 @@ def steering(shown: Shown, found: Layer, subject: Subject | None) -> None:
         ):
             with column.container(border=True):
                 st.markdown(f"**{plain(title)}**" + (f" {plain(f'({at:+g} sd)')}" if at else ""))
-                st.markdown(
-                    f"{plain('… ' + prompt[-40:].replace(chr(10), ' '))} **{plain(text.replace(chr(10), '⏎'))}**"
-                )
+                end, more = (part.replace("\n", "⏎").strip() for part in (prompt[-40:], text))
+                st.markdown(f"{plain(f'… {end}')} **{plain(more or '(nothing)')}**")
         same = written.texts[0] == written.texts[1] == written.texts[2]
         st.caption(
             f"The likeliest {NEW_TOKENS} tokens. One standard deviation is {sd:.3g} at {shown.at}."

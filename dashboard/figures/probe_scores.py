@@ -35,6 +35,8 @@ LINES = (
     ("#64748b", "dash"), ("#be185d", "dashdot"),
 )  # fmt: skip
 MARGIN = {"l": 60, "r": 15, "t": 10, "b": 45}
+SIMPLEST = ("floor_majority", "floor_mean")
+MOST_TICKS = 20
 SCORE, ABOVE, SELECTIVITY = "score", "above the best floor", "selectivity"
 
 
@@ -58,8 +60,26 @@ def best_floor(row: Any, names: Mapping[str, str]) -> tuple[str, float] | None:
     values = {name: float(row[name]) for name in names if name != "control" and not math.isnan(row[name])}
     if not values:
         return None
-    best = max(values, key=values.__getitem__)
+    best = max(values, key=lambda name: (values[name], name in SIMPLEST))
     return names[best], values[best]
+
+
+def verdict(row: Any, floor: tuple[str, float] | None) -> tuple[bool, str]:
+    """Whether a score's whole interval lies above the best floor, and a sentence that says so."""
+    if floor is None:
+        return False, "No floor was measured: the score alone says little."
+    name, value = floor
+    if row.low > value:
+        return True, f"The whole interval lies above the best floor ({name}, {value:.3f})."
+    if row.score > value:
+        return (
+            False,
+            f"The interval reaches down to the best floor ({name}, {value:.3f}): no evidence on these rows.",
+        )
+    return (
+        False,
+        f"The score is not above the best floor ({name}, {value:.3f}): no evidence that this is encoded.",
+    )
 
 
 def score_grid(
@@ -91,10 +111,10 @@ def score_grid(
             ]
             about[r * len(layers) + c] = "; ".join([*lines, *([row["note"]] if row["note"] else [])])
     texts = ["" if math.isnan(v) else f"{v:+.2f}" if by != SCORE else f"{v:.2f}" for v in values.ravel()]
+    signed = by != SCORE or bool(np.nanmin(values) < 0)
     payload = grid_payload(
         values, [f"position {position}" for position in curves], [f"L{layer}" for layer in layers], title=title,
-        unit=by, texts=texts, about=about, diverging=by != SCORE or bool(np.nanmin(values) < 0), flip=True, up=False,
-        bound=1.0 if by == SCORE else None,
+        unit=by, texts=texts, about=about, diverging=signed, flip=signed, up=False, bound=1.0 if by == SCORE else None,
     )  # fmt: skip
     return payload, list(curves), layers
 
@@ -137,6 +157,10 @@ def layer_curve(curve: pd.DataFrame, inside: pd.Series | None, selected: str | N
             x=[int(row.layer) if by_layer else row.site], y=[row.score], mode="markers", showlegend=False,
             hoverinfo="skip", marker={"symbol": "circle-open", "size": 17, "color": "#a21caf", "line": {"width": 3}},
         )  # fmt: skip
+    if by_layer:
+        step = -(-len(xs) // MOST_TICKS)
+        told = {x: str(x) for x in xs[::step]} | ({} if inside is None else {max(xs) + 1: "chosen"})
+        figure.update_xaxes(tickvals=list(told), ticktext=list(told.values()))
     figure.update_xaxes(title="layer" if by_layer else "site")
     figure.update_yaxes(title=metric_name(str(curve.metric.iloc[0])))
     figure.update_layout(height=360, margin=MARGIN, legend={"orientation": "h", "y": -0.22})

@@ -147,10 +147,12 @@ def header(run: Run, target: str) -> None:
     elif about["reads"] == "values":
         what = ", ".join(about["names"]) + (f" in {about['unit']}" if about["unit"] else "")
     kept = f"; {about['groups']} groups kept together" if about["groups"] else ""
+    n = int(run.record["sweep"]["data"]["n"])
+    lost = ", and rows that mix them left out" if kept and about["judged"] < n else ""
     st.caption(
         plain(
             f"{target}: {what}. {config.estimator} on {config.site}, position {config.positions}, {config.cv} folds, "
-            f"{about['judged']} rows judged{kept}."
+            f"{about['judged']} of {n} rows judged{kept}{lost}."
         )
     )
     names = probe_scores.floors_of(curve)
@@ -175,6 +177,8 @@ def header(run: Run, target: str) -> None:
         cells.append(("Compression", f"{best.compression:.2f}×", bits, "Uniform code over online code"))
     for column, (label, value, below, text) in zip(st.columns(max(4, len(cells))), cells, strict=False):
         column.metric(plain(label), value, plain(below), delta_color="off", delta_arrow="off", help=text)
+    above, text = probe_scores.verdict(row, floor)
+    st.markdown(f"{':material/check_circle:' if above else ':material/warning:'} {plain(text)}")
 
 
 # ---- scores

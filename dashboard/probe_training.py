@@ -9,7 +9,6 @@ import streamlit as st
 from dashboard import options, probe_runs, probing, state, work
 from dashboard.plain import plain
 from dashboard.probing import OWN, REPEATS, Source
-from dashboard.state import View
 from probes.config import Config
 from probes.dataset import get_dataset
 from probes.estimator import estimators, get_estimator
@@ -21,7 +20,7 @@ FIRST = "truth"
 MOST = 20_000
 
 
-def training(view: View, name: str, model: Any, *, expanded: bool) -> None:
+def training(name: str, model: Any, *, expanded: bool) -> None:
     """Choose data, kind and places, and train in the background."""
     with st.expander("Train probes", icon=":material/model_training:", expanded=expanded):
         source, n = data(model)
@@ -57,7 +56,10 @@ def training(view: View, name: str, model: Any, *, expanded: bool) -> None:
                     "permutations": 100 if permuted else 0, "mdl": mdl,
                 },
             )  # fmt: skip
-    under_way(view)
+        problem = st.session_state.get("probe_problem")
+        if problem:
+            st.error(plain(problem))
+    under_way()
 
 
 def data(model: Any) -> tuple[Source | None, int]:
@@ -128,20 +130,21 @@ def sites(model: Any) -> list[str]:
 
 
 def begin(source: Source, n: int, positions: list[str], settings: dict[str, Any]) -> None:
-    """Queue the job, or say why it cannot be."""
+    """Queue the job, or remember why it cannot be."""
     if source.table is not None or source.name == REPEATS:
         settings["dataset_options"] = {}
+    st.session_state["probe_problem"] = None
     try:
         job = probing.start(
             work.runner(), work.shelf(), source, n, Config.of(settings), positions, options.given().runs
         )
     except ValueError as error:
-        st.error(plain(str(error)))
+        st.session_state["probe_problem"] = str(error)
     else:
         st.session_state["probe_job"] = job.id
 
 
-def under_way(view: View) -> None:
+def under_way() -> None:
     """The job of this session; when it is done, what it made is opened."""
     job = work.runner().get(st.session_state.get("probe_job", 0))
     if job is None:

@@ -37,7 +37,7 @@ def show() -> None:
     if known:
         choose(known, name)
     if model is not None:
-        training(view, model_name, model, expanded=name is None)
+        training(model_name, model, expanded=name is None)
     if name is None:
         if model is not None:
             st.info(

@@ -1,12 +1,20 @@
-"""What the dashboard's tests share: a folder of saved runs, and the app as a tester that waits for jobs."""
+"""What the dashboard's tests share: a folder of saved runs, the app as a tester that waits for jobs, a real browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.dashboard.browser import FLAGS, PATIENCE, ROOT, SIZE, Server, Watched, serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MODEL = "induction-2l"
 RUN = "induction-two-layers"
@@ -58,3 +66,52 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         return at
 
     return run
+
+
+# ---- a real browser
+
+
+@pytest.fixture(scope="module")
+def server(saved_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A dashboard with one saved run, whose folder has spaces in its name."""
+    folder = tmp_path_factory.mktemp("a served dashboard")
+    shutil.copytree(saved_runs, folder / "runs")
+    yield from serve(folder / "runs", folder / "server.log")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
+    """`visit(url)`: a fresh browser window; at the end nothing may have gone wrong in any of them."""
+    visits: list[Watched] = []
+
+    def open_window(url: str, theme: Any = "light", size: Any = SIZE) -> Watched:
+        context = browser.new_context(viewport=size, color_scheme=theme)
+        visits.append(Watched(context.new_page()))
+        visits[-1].page.goto(url)
+        return visits[-1]
+
+    yield open_window
+    for watched in visits:
+        watched.page.context.close()
+    assert [error for watched in visits for error in watched.errors] == []
+    assert [url for watched in visits for url in watched.foreign] == []
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the pages go: the folder named by `LENS_PICTURES`, or else a temporary one."""
+    folder = os.environ.get("LENS_PICTURES")
+    path = (ROOT / folder) if folder else tmp_path_factory.mktemp("pictures")
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import probing, work
 from dashboard.figures import probe_rows, probe_scores
 from dashboard.plain import plain
-from dashboard.probing import Layer
+from dashboard.probing import MOST_ROWS, Layer
 from dashboard.subject import Subject
 from probes.labelled import Classes, Heads, Labelled, Values
 from probes.rerun import steered
@@ -54,14 +54,13 @@ class Shown:
 
 
 def read(shown: Shown) -> Layer | None:
-    """The layer's activations; None while they are being read."""
-    return work.result(
-        shown.key("layer", shown.site), f"Read {shown.at} at {shown.labelled.n} rows",
-        lambda progress: probing.layer(
-            shown.model, shown.labelled, shown.run, shown.target, shown.site, progress
-        ),
+    """The layer's activations; None while those of all layers are being read."""
+    found: dict[str, Layer] | None = work.result(
+        shown.key("layers"), f"Read the layers at {min(shown.labelled.n, MOST_ROWS)} rows",
+        lambda progress: probing.layers(shown.model, shown.labelled, shown.run, shown.target, progress),
         lane=shown.name,
     )  # fmt: skip
+    return None if found is None else found[shown.site]
 
 
 # ---- in a plane

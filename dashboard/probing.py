@@ -46,7 +46,7 @@ REPEATS = "words that come again"
 OWN = "my own table"
 LARGEST = 2 * 2**20
 TABLE = "data.csv"
-MOST_ROWS = 2000
+MOST_ROWS = 400
 LDA_WIDTH = 256
 READS = {"pairs": "classes", "sequences": "classes"}
 """What targets kinds are fitted to, where that is not what they are called by."""
@@ -230,10 +230,10 @@ class Layer:
     sd: Mapping[str, float]
 
 
-def layer(
-    model: Transformer, labelled: Labelled, run: Run, target: str, site: str, progress: Progress = silent
-) -> Layer:
-    """Read a site at the run's rows, or at some of them, evenly from all.
+def layers(
+    model: Transformer, labelled: Labelled, run: Run, target: str, progress: Progress = silent
+) -> dict[str, Layer]:
+    """All sites of the run at its rows, or at some of them, evenly from all: one reading serves every layer.
 
     Raises:
         ValueError: a site or a position that is not there.
@@ -244,7 +244,25 @@ def layer(
     rows = np.arange(labelled.n) if part is labelled else rows
     positions = "last" if run.config.positions == "all" else run.config.positions
     config = run.config.with_(positions=positions, activations=None)
-    x = harvested(model, part, [site], config, progress).take(site, None).double().numpy()
+    sites = list(dict.fromkeys(run.curve(target).site))
+    store = harvested(model, part, sites, config, progress)
+    found = {}
+    for i, site in enumerate(sites):
+        progress(i, len(sites), "project layers")
+        x = store.take(site, None).double().numpy()
+        found[site] = _layer(x, rows, part, probe_at(run, target, site), target, site)
+    return found
+
+
+def _layer(
+    x: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    part: Labelled,
+    probe: Probe | None,
+    target: str,
+    site: str,
+) -> Layer:
+    """One site: `x` [n, d] are its activations at the rows `part`, which have the numbers `rows` in all."""
     centred = x - x.mean(0)
     axes, sizes = _components(centred)
     found = part.target(target)
@@ -256,12 +274,8 @@ def layer(
             why = str(error)
     else:
         why = "discriminants tell classes apart, and this target has none"
-    probe = probe_at(run, target, site)
-    sd = (
-        {}
-        if probe is None
-        else {name: float((x @ probe.direction(name).numpy()).std()) for name in probe.names}
-    )
+    names = () if probe is None else probe.names
+    sd = {name: float((x @ probe.direction(name).numpy()).std()) for name in names if probe is not None}
     return Layer(
         site,
         rows,

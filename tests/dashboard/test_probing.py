@@ -134,7 +134,9 @@ def test_a_layer_in_two_dimensions(made, induction):
     from sklearn.decomposition import PCA
 
     labelled, site = probe_runs.data_of(made), "blocks.1.hook_resid_post"
-    found = probing.layer(induction, labelled, made, "label", site)
+    every = probing.layers(induction, labelled, made, "label")
+    assert list(every) == ["blocks.0.hook_resid_post", site]
+    found = every[site]
     x = np.stack(
         [induction.activations(induction.to_tokens(t), [site])[site][0, -1].numpy() for t in labelled.texts]
     )
@@ -144,6 +146,15 @@ def test_a_layer_in_two_dimensions(made, induction):
     u = made.probe(site).direction("again").numpy()
     assert found.sd["again"] == pytest.approx((x @ u).std(), rel=1e-4)
     assert found.lda.shape == (len(found.lda_rows), 2)
+
+
+def test_a_part_of_the_rows_keeps_their_numbers(made, induction, monkeypatch):
+    monkeypatch.setattr(probing, "MOST_ROWS", 21)
+    labelled = probe_runs.data_of(made)
+    found = probing.layers(induction, labelled, made, "label")["blocks.0.hook_resid_post"]
+    assert found.pca.shape == (21, 2)
+    assert (found.rows[0], found.rows[-1]) == (0, 59)
+    assert set(found.lda_rows) < set(found.rows)
 
 
 def test_discriminants_do_not_flatter():

@@ -22,6 +22,7 @@ from torch import Tensor
 from probes.solvers.products import gram
 
 CONSTANT = 1e-12  # a standard deviation below this share of the mean is rounding
+HARDLY = 1e-3  # below this share of the mean a column may be constant and its spread rounding
 RANK = 1e-13  # eigenvalues below this share of the largest are rounding
 PAD = 16
 BLOCK = 8192  # rows that are held in float64 at a time
@@ -43,7 +44,9 @@ class Design:
         mean = used.mean(0)
         deviation = used.sub(mean).square_().mean(0).sqrt_()
         mean, deviation = mean.double(), deviation.double()
-        constant = (deviation <= CONSTANT * mean.abs()) | (used == used[:1]).all(0)
+        constant = deviation <= CONSTANT * mean.abs()
+        hardly = deviation <= HARDLY * mean.abs()  # rounding may look like this: these are compared value by value
+        constant[hardly] |= (used[:, hardly] == used[:1, hardly]).all(0)
         if not intercept:
             mean = torch.zeros_like(mean)
         self.mean = mean

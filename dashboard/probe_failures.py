@@ -34,14 +34,18 @@ def failures(view: View, run: Run, target: str, labelled: Labelled) -> str | Non
     where = "at the layer that its fold chose" if told.site == INSIDE else f"at {told.site}"
     table = probe_rows.judged(told, labelled)
     key = f"probe_row_{run.path}_{target}"
-    left, right = st.columns([1, 1] if told.reads == "classes" else [6, 5], gap="medium")
-    cell = None
+    wide = told.reads == "values" and len(told.names) == 2
+    left, right = (st.container(), st.container()) if wide else st.columns(2, gap="medium")
+    cell, across = None, 1 if probe_rows.is_map(told.names) else 0
     with left:
         if told.reads == "classes":
             cell = confused(told, key)
         else:
             mapped(told, labelled, run.targets[target]["unit"], key)
-        st.caption(f"Every row {where}, by a probe that was not fitted to it.")
+        marks = (
+            f" One colour and mark for each fifth of the rows, by true {told.names[across]}." if wide else ""
+        )
+        st.caption(f"Every row {where}, by a probe that was not fitted to it.{plain(marks)}")
     with right:
         text = listed(told, table, cell, key)
         if text is not None:

@@ -22,6 +22,7 @@ STYLE = """<style>
 [data-testid="stSidebarHeader"] { height: 2.2rem; padding: 0; margin: 0; }
 [data-testid="stSidebarContent"] [data-testid="stVerticalBlock"] { gap: 0.55rem; }
 [data-testid="stSidebarContent"] label p { font-size: 0.82rem; }
+@media (max-width: 1180px) { [data-testid="stTopNavLink"] > :has([data-testid="stIconMaterial"]) { display: none; } }
 .st-key-next { border-top: 1px solid rgb(128 128 128 / 30%); padding-top: 0.9rem; margin-top: 0.6rem; }
 .st-key-next a { border: 1px solid #1f6feb; border-radius: 8px; padding: 0.3rem 0.9rem; }
 .st-key-next a p { font-weight: 600; }

@@ -72,10 +72,10 @@ def watch(id: int) -> None:
 
 def progress_bar(job: Job) -> None:
     """One active job: how far it is, and a button to stop it."""
-    bar, button = st.columns([6, 1], vertical_alignment="center")
-    bar.progress(job.fraction, text=plain(describe(job)))
-    if button.button("Cancel", key=f"cancel_{job.id}", disabled=job.stopping, width="stretch"):
-        job.cancel()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction, text=plain(describe(job)))
+        if st.button("Cancel", key=f"cancel_{job.id}", disabled=job.stopping, width="content"):
+            job.cancel()
 
 
 def describe(job: Job) -> str:

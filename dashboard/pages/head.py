@@ -91,7 +91,7 @@ def choose(view: View, found: Subject, at: tuple[int, int]) -> tuple[View, list[
     if view.beside is not None and view.beside not in options[1:]:
         why = f"{view.beside!r} is no head of {found.model.name} and no counterfactual of this prompt"
         view = state.refuse(view, "beside", why)
-    left, right, _ = st.columns([2, 3, 5], vertical_alignment="bottom")
+    left, right, _ = st.columns([2, 5, 3], vertical_alignment="bottom")
     left.selectbox("Head", heads, **state.bound("node", head_name(*at)))
     key, now = "beside", view.beside or NOTHING
     if st.session_state.get(key) != now:

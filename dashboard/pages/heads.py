@@ -90,7 +90,7 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
 
     No scores while those asked for are being computed.
     """
-    a, b, c = st.columns([3, 5, 3], vertical_alignment="bottom", gap="medium")
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     key = "rank_by"
     now = view.sort or BY_LAYER
     if st.session_state.get(key) != now:
@@ -100,11 +100,11 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
         to = st.session_state[key]
         state.put(sort=None if to == BY_LAYER else to)
 
-    a.selectbox(
-        "Order", [BY_LAYER, *titles()], key=key, on_change=changed,
+    row.selectbox(
+        "Order", [BY_LAYER, *titles()], key=key, on_change=changed, width=260,
         format_func=lambda title: "by layer" if title == BY_LAYER else title,
     )  # fmt: skip
-    with b:
+    with row:
         measured = st.segmented_control(
             "Attention scores on", [ON_PROMPT, ON_REPEATS], default=ON_PROMPT, key="measured", required=True
         )
@@ -116,7 +116,7 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
     columns: Columns = {kind.title: scored.scores[..., i] for i, kind in enumerate(KINDS)}
     if np.isnan(scored.scores[..., 2]).all():
         st.caption("This prompt repeats no token, so it says nothing about duplicates and induction.")
-    with c:
+    with row.container(width=250):
         with_effects(view, subject, columns)
     if view.sort is None:
         return columns, None

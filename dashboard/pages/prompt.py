@@ -149,9 +149,10 @@ def next_tokens(subject: Subject, found: Predictions, at: int) -> None:
         frame, hide_index=True, row_height=27, height=27 * min(len(frame) + 1, 13) + 10,
         column_config={
             "rank": st.column_config.NumberColumn("rank", width=42),
-            "token": st.column_config.TextColumn("token", width=95),
+            "token": st.column_config.TextColumn("token", width=80),
+            "": st.column_config.TextColumn("", width=58),
             "probability": st.column_config.ProgressColumn(
-                "probability", min_value=0, max_value=1, format="%.3f", color="blue", width=130
+                "probability", min_value=0, max_value=1, format="%.3f", color="blue", width=110
             ),
         },
     )  # fmt: skip

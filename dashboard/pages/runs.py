@@ -37,14 +37,16 @@ WHERE = {
 def show() -> None:
     st.title("Runs")
     view, found = state.current("runs"), runs.listed()
-    if view.run is not None and view.run in runs.folders():
-        view = replace(view, model=runs.model_of(view.run))
+    known = runs.folders()
+    first = view.run if view.run in known else opened.usual_run(view.model, list(known)) if known else None
+    if first is not None and (view.run == first or view.model is None):
+        view = replace(view, model=runs.model_of(first))
     view, _ = sidebar.show(view)
     if not found:
         st.info(f"No runs in {plain(repr(str(options.given().runs)))} yet.", icon=":material/info:")
         page.next_step("start", "Discover a circuit", view)
         return
-    name = view.run if view.run in runs.folders() else found[0].path.name
+    name = first or found[0].path.name
     listing(found, name)
     try:
         run = runs.open_run(name)

@@ -112,6 +112,18 @@ def until_address(page: Page, part: str) -> None:
     page.wait_for_function("(part) => decodeURIComponent(location.href).includes(part)", arg=part)
 
 
+def opened(page: Page, title: str) -> None:
+    """Wait until the page with this title stands."""
+    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+    idle(page)
+
+
+def next_step(page: Page, label: str) -> None:
+    """Follow the button at the end of the page."""
+    idle(page)
+    page.locator(".st-key-next").get_by_role("link", name=label).click()
+
+
 def choose(page: Page, label: str, option: str) -> None:
     """Choose in a select box, as a person does: open it, then click."""
     page.get_by_label(label, exact=True).locator("visible=true").first.click()
@@ -131,3 +143,12 @@ def gallery_cell(page: Page, heads: int = 4) -> tuple[Locator, float]:
     box = tiles.bounding_box()
     assert box is not None
     return tiles, (box["width"] - 32) / heads
+
+
+def pick_cell(page: Page, title: str, *keys: str) -> None:
+    """Choose a cell of a grid by keyboard: these arrow keys from where it stands, then Enter."""
+    grid = page.get_by_role("img", name=title)
+    grid.focus()
+    for key in (*keys, "Enter"):
+        grid.press(key)
+    idle(page)

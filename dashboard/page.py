@@ -18,6 +18,7 @@ STYLE = """<style>
 .stMainBlockContainer h1 { font-size: 1.5rem; padding: 0 0 0.2rem; }
 .stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.2rem 0; }
 .stMainBlockContainer [data-testid="stMetricValue"] { font-size: 1.3rem; }
+.stMainBlockContainer [data-testid="stMetricLabel"] * { white-space: normal; overflow: visible; }
 .stMainBlockContainer .stPageLink p { font-weight: 600; }
 [data-testid="stSidebarHeader"] { height: 2.2rem; padding: 0; margin: 0; }
 [data-testid="stSidebarContent"] [data-testid="stVerticalBlock"] { gap: 0.55rem; }

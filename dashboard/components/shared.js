@@ -20,6 +20,33 @@ const followTheme = (frame, signal, changed) => {
 
 const variable = (element, name) => getComputedStyle(element).getPropertyValue(name).trim();
 
+// Which of two colours can be read on `share` of `shade` over `paper`: the one of the larger contrast (WCAG 2).
+const inkOn = (() => {
+  const known = new Map();
+  const parts = (colour) => {
+    if (!known.has(colour)) {
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = 1;
+      const pen = canvas.getContext("2d");
+      pen.fillStyle = colour;
+      pen.fillRect(0, 0, 1, 1);
+      known.set(colour, [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255));
+    }
+    return known.get(colour);
+  };
+  const light = (rgb) =>
+    rgb.map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  return (shade, share, text, paper) => {
+    const below = parts(paper), over = parts(shade);
+    const ground = light(below.map((v, i) => v + (over[i] - v) * share));
+    const contrast = (colour) => {
+      const ink = light(parts(colour));
+      return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+    };
+    return contrast(text) >= contrast(paper) ? text : paper;
+  };
+})();
+
 // A tooltip inside `frame`, kept within its width.
 const tooltip = (frame) => {
   const tip = frame.querySelector(".tip");

@@ -49,7 +49,7 @@ def _at(figure: go.Figure, size: int, text: str) -> None:
     """A named line at a size; the axis is logarithmic, and annotations want its logarithm."""
     figure.add_vline(x=size, line={"color": ORANGE, "width": 1.5, "dash": "dash"})
     figure.add_annotation(
-        x=math.log10(size), y=0, yref="paper", yanchor="bottom", xanchor="left", text=text, showarrow=False
+        x=math.log10(size), y=0.1, yref="paper", yanchor="bottom", xanchor="left", text=text, showarrow=False
     )
 
 

@@ -152,10 +152,14 @@ def note(run: Run, name: str) -> None:
     problem = st.session_state.pop("note_error", None)
     if problem:
         st.error(plain(problem))
-    marks = [f"{len(kept.pins)} pinned nodes"] if kept.pins else []
-    marks += [f"group {group}: {len(nodes)} nodes" for group, nodes in kept.groups.items()]
+    marks = [counted(len(kept.pins), "pinned node")] if kept.pins else []
+    marks += [f"group {group}: {counted(len(nodes), 'node')}" for group, nodes in kept.groups.items()]
     if marks:
         st.caption(plain("; ".join(marks)))
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def opening(view: View, name: str) -> None:
@@ -173,7 +177,7 @@ def provenance(run: Run) -> None:
         "model": f"{info['model']['name']} ({info['model'].get('origin') or 'no origin'})",
         "revision": info["model"]["revision"],
         "task": f"{info['task']}, corrupted by {info.get('corruption') or 'the pairs themselves'}",
-        "scored by": f"{info['method']}, {info['steps']} steps, metric {info['metric']}",
+        "scored by": f"{info['method']}, {counted(info['steps'], 'step')}, metric {info['metric']}",
         "chosen by": info.get("algorithm", ""),
         "ablation": info.get("ablation", ""),
         "pairs": f"{info['examples']}, seed {info['seed']}",

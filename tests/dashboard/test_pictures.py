@@ -26,11 +26,15 @@ NOTE = "a0.h2 looks at the token before; all heads of layer 1 read that, and cop
 
 
 def picture(page: Page, file: Path) -> None:
-    """The page as it stands, in few colours."""
+    """The page as it stands; in few colours where that would be large."""
     from PIL import Image
 
     whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    whole.quantize(255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, optimize=True)
+    whole.save(file, optimize=True)
+    if file.stat().st_size >= MOST:
+        whole.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            file, optimize=True
+        )
     assert LEAST < file.stat().st_size < MOST, file
 
 

@@ -60,7 +60,7 @@ def test_from_a_preset_to_a_verified_circuit_and_back(server, visit):
     expect(other.get_by_role("button", name="Unpin")).to_be_visible()
     other.goto(place)
     expect(other.get_by_label("Notes", exact=True)).to_have_value(NOTE)
-    expect(other.get_by_text("1 pinned nodes")).to_be_visible()
+    expect(other.get_by_text("1 pinned node")).to_be_visible()
     export(other, run)
 
 

@@ -42,11 +42,12 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     return order.slice(0, 3).map((k) => `“${visible(data.tokens[k])}” (${k}) ${weights[query * n + k].toFixed(2)}`).join(", ");
   };
   const shade = () => {
-    const heat = variable(frame, "--heat");
+    const heat = variable(frame, "--heat"), paper = variable(frame, "--st-background-color");
+    const ink = variable(frame, "--st-text-color");
     tokens.forEach((span, k) => {
       const share = Math.round(85 * Math.sqrt(weights[query * n + k]));
       span.style.setProperty("--shade", `color-mix(in srgb, ${heat} ${share}%, transparent)`);
-      span.style.color = share > 48 ? variable(frame, "--st-background-color") : "";
+      span.style.color = inkOn(heat, share / 100, ink, paper);
       span.classList.toggle("query", k === query);
       span.setAttribute("aria-selected", k === query);
       span.setAttribute("tabindex", k === query ? 0 : -1);

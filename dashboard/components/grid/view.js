@@ -81,7 +81,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
       pen.fillRect(x, y, width - line, height - line);
       if (data.texts.length && width >= ROOM_FOR_TEXT) {
         pen.globalAlpha = 1;
-        pen.fillStyle = share > 0.55 ? paper : text;
+        pen.fillStyle = inkOn(value < 0 ? negative : positive, Number.isNaN(value) ? 0 : share, text, paper);
         pen.font = font(Math.min(11, height - 3));
         pen.textAlign = "left";
         pen.textBaseline = "middle";

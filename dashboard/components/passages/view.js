@@ -38,11 +38,12 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
 
   const paint = () => {
     const heat = variable(frame, "--heat"), paper = variable(frame, "--st-background-color");
+    const ink = variable(frame, "--st-text-color");
     for (const { spans, passage } of rows)
       spans.forEach((span, i) => {
         const share = Math.round(85 * Math.sqrt(passage.weights[i]));
         span.style.setProperty("--shade", `color-mix(in srgb, ${heat} ${share}%, transparent)`);
-        span.style.color = share > 48 ? paper : "";
+        span.style.color = inkOn(heat, share / 100, ink, paper);
       });
   };
   followTheme(frame, signal, paint);

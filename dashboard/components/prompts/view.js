@@ -49,11 +49,12 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
 
   const paint = () => {
     const heat = variable(frame, "--heat"), paper = variable(frame, "--st-background-color");
+    const ink = variable(frame, "--st-text-color");
     columns.forEach((column, i) => {
       [...column.querySelectorAll(".token")].forEach((token, s) => {
         const strong = Math.round(85 * Math.sqrt(data.sides[s].expected[i] ?? 0));
         token.style.setProperty("--shade", `color-mix(in srgb, ${heat} ${strong}%, transparent)`);
-        token.style.color = strong > 48 ? paper : "";
+        token.style.color = inkOn(heat, strong / 100, ink, paper);
       });
       column.classList.toggle("chosen", i === chosen);
       column.setAttribute("aria-selected", i === chosen);

@@ -91,15 +91,18 @@ def serve(runs: Path, log: Path) -> Iterator[Server]:
         process.wait(20)
 
 
+IDLE = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
+    && !document.querySelector('[data-testid=stProgress]')
+    && !document.querySelector('[data-testid=stSkeleton]')
+    && !document.querySelector('[data-stale=true]')"""
+
+
 def idle(page: Page) -> None:
-    """Wait until the page neither runs nor shows a job under way."""
-    page.wait_for_function(
-        """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
-            && !document.querySelector('[data-testid=stProgress]')
-            && !document.querySelector('[data-testid=stSkeleton]')
-            && !document.querySelector('[data-stale=true]')"""
-    )
-    page.wait_for_timeout(300)
+    """Wait until the page neither runs nor shows a job under way, and still does not a moment later."""
+    for _ in range(2):
+        page.wait_for_function(IDLE)
+        page.wait_for_timeout(300)
+    page.wait_for_function(IDLE)
 
 
 def address(page: Page) -> str:
@@ -139,7 +142,10 @@ def click_head(page: Page, layer: int, head: int, heads: int = 4) -> None:
 
 def gallery_cell(page: Page, heads: int = 4) -> tuple[Locator, float]:
     """The gallery, and how many pixels wide its squares are."""
+    from playwright.sync_api import expect
+
     tiles = page.locator(".tiles")
+    expect(tiles).to_have_count(1)  # not also one that is about to go
     box = tiles.bounding_box()
     assert box is not None
     return tiles, (box["width"] - 32) / heads

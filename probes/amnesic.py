@@ -300,7 +300,8 @@ class _Test:
         """`scores` [v, j] and `losses` [v, m] of the draws; `base` [1, m] of the whole model."""
         groups = self.labelled.groups
         names = None if groups is None else [groups[row] for row in self.task.judged.tolist()]
-        score = self._interval(resampled_means(scores.T, names, seed=self.seed), scores.shape[0])
+        resampled = resampled_means(scores.T, names, classes=self.task.classes, seed=self.seed)
+        score = self._interval(resampled, scores.shape[0])
         loss, increase = (self._per_token(x) for x in (losses, losses - base))
         tokens = self.others.tokens.sum()
         means = (float(x.sum(1).mean() / tokens) for x in (losses, losses - base))

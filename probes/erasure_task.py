@@ -37,6 +37,7 @@ class Task:
         floor: the score without information.
         judged: the rows that have a score.
         site, judge: where a probe reads that is fitted anew, and how it is judged.
+        classes: of the judged rows, where each counts the same; None for values.
         measure, positive: a measure that tells two classes apart, and which rows are of the second;
             what each row counts, so that both classes count the same.
     """
@@ -45,6 +46,7 @@ class Task:
     metric: str
     floor: float
     judged: np.ndarray
+    classes: np.ndarray | None = None
     site: str | None = None
     judge: Judge | None = None
     measure: Measure | None = None
@@ -61,7 +63,8 @@ class Task:
             runs.suffix.check_reads([site])
             judge = Judge.of(task, labelled, target)
             label = f"{judge.estimator} probe fitted anew at {site}"
-            return cls(label, judge.metric, judge.floor, judge.judged, site=site, judge=judge)
+            classes = judge.y[judge.judged] if judge.y.ndim == 1 else None
+            return cls(label, judge.metric, judge.floor, judge.judged, classes, site=site, judge=judge)
         measure = as_measure(task)
         runs.suffix.check_reads(measure.reads)
         given = labelled.target(target)
@@ -79,6 +82,7 @@ class Task:
             "balanced accuracy",
             0.5,
             np.arange(labelled.n),
+            labels,
             measure=measure,
             positive=torch.from_numpy(labels) == 1,
             weight=torch.from_numpy(balance(labels)[labels]),

@@ -19,14 +19,24 @@ def resampled_means(
     groups: Sequence[tuple[str, ...]] | None = None,
     *,
     weight: Tensor | None = None,
+    classes: np.ndarray | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Means over the first axis of [n, ...] in each resample, float64 [r, ...]; `weight` [n] counts rows (tokens)."""
+    """Means over the first axis of [n, ...] in each resample, float64 [r, ...].
+
+    Args:
+        weight: what each row counts [n], such as its tokens.
+        classes: of each row [n]: in every resample each class has the weight that it has in all rows. So a mean of
+            rows that count by class (balanced accuracy) stays one.
+    """
     plain = values.detach().double().cpu().reshape(len(values), -1)
     scale = torch.ones(len(plain), dtype=torch.float64) if weight is None else weight.double().cpu()
     found = []
     for block in Resamples.of(len(plain), groups, seed=seed).weights():
         counts = torch.from_numpy(block) * scale
+        for own in [] if classes is None else [torch.from_numpy(classes == k) for k in np.unique(classes)]:
+            drawn = counts[:, own].sum(1, keepdim=True)
+            counts[:, own] *= torch.where(drawn > 0, scale[own].sum() / drawn, 0)
         found.append(counts @ plain / counts.sum(1, keepdim=True))
     return torch.cat(found).view(-1, *values.shape[1:])
 

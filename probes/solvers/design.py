@@ -45,7 +45,9 @@ class Design:
         deviation = used.sub(mean).square_().mean(0).sqrt_()
         mean, deviation = mean.double(), deviation.double()
         constant = deviation <= CONSTANT * mean.abs()
-        hardly = deviation <= HARDLY * mean.abs()  # rounding may look like this: these are compared value by value
+        hardly = (
+            deviation <= HARDLY * mean.abs()
+        )  # rounding may look like this: these are compared value by value
         constant[hardly] |= (used[:, hardly] == used[:1, hardly]).all(0)
         if not intercept:
             mean = torch.zeros_like(mean)

@@ -144,6 +144,7 @@ def fit_many(
         ValueError: activations that are not finite (the row is named), a y of another length, one class only.
     """
     kind = get_estimator(kind) if isinstance(kind, str) else kind
+    kind.check_options(options)
     check_finite(x)
     for i, problem in enumerate(problems):
         if len(problem.y) != len(x):

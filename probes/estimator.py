@@ -5,10 +5,12 @@ Letters: n rows, d features, m texts, t tokens of the longest text, k outputs of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal, Protocol
 
+from lens.nearest import unknown
 from lens.registry import Registry
 
 Target = Literal["classes", "values", "pairs", "heads", "sequences"]
@@ -55,6 +57,13 @@ class Kind:
     grid: tuple[float, ...] = ()
     linear: bool = False
     many: Callable[..., list[Any]] | None = None
+
+    def check_options(self, options: Mapping[str, Any] | None) -> None:
+        """Raise a ValueError that names the nearest unless every option is a parameter of the estimator."""
+        known = [name for name in signature(self.new).parameters if name != "self"]
+        for name in options or {}:
+            if name not in known:
+                raise ValueError(unknown("option", name, known, of=f"{self.name} probes"))
 
 
 ESTIMATORS = Registry("probes.estimators", "PROBE", Kind, "estimator")

@@ -80,6 +80,7 @@ def plan(
         ValueError: as for `probes.sweep`.
     """
     kind = get_estimator(asked.estimator) if isinstance(asked.estimator, str) else asked.estimator
+    kind.check_options(asked.options)
     store = store if isinstance(store, Activations) else Activations.of(store)
     if asked.permutations < 0 or asked.bootstrap < 1:
         raise ValueError(

@@ -5,6 +5,7 @@ Letters: n rows, t values per row.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,14 @@ class Classes:
 
     @classmethod
     def of(cls, labels: Sequence[Any] | np.ndarray) -> Classes:
-        """From labels of any kind, known by their names; classes are in the order of their names."""
+        """From labels of any kind, known by their names; classes are in the order of their names.
+
+        Raises:
+            ValueError: a row has no label: None or NaN.
+        """
+        for i, label in enumerate(labels):
+            if label is None or (isinstance(label, float) and math.isnan(label)):
+                raise ValueError(f"row {i} has no label: it is {label}")
         written = [str(label) for label in labels]
         names = sorted(set(written))
         index = {name: i for i, name in enumerate(names)}

@@ -140,3 +140,10 @@ def test_progress_is_told(name: str) -> None:
         name, torch.from_numpy(x), [Problem(y), Problem(1 - y)], progress=lambda *told: seen.append(told)
     )
     assert seen[-1][:2] == (2, 2) and name in seen[-1][2]
+
+
+def test_an_unknown_option_is_named() -> None:
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    problem = Problem(np.arange(20) % 2)
+    with pytest.raises(ValueError, match=r"'max_iters' is not a.* option of logistic probes.*max_iter"):
+        fit_many("logistic", x, [problem], options={"max_iters": 5})

@@ -323,3 +323,9 @@ def test_a_real_huggingface_dataset() -> None:
     assert found.target().counts == {"no": 1, "yes": 2}  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="a data set has the splits 'train'"):
         Labelled.from_huggingface(datasets.DatasetDict(train=data))
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_label_is_not_a_class(missing: float | None) -> None:
+    with pytest.raises(ValueError, match="row 1 has no label"):
+        Labelled.of(["a", "b", "c", "d"], ["x", missing, "y", "x"])

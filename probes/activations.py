@@ -59,6 +59,10 @@ class Activations:
         self._starts = np.cumsum([0, *lengths])
         assert self._starts[-1] == len(text)
 
+    def __repr__(self) -> str:
+        where = "in memory" if self.path is None else f"in {str(self.path)!r}"
+        return f"Activations({self.n:,} rows at {len(self.sites)} site{'s' * (len(self.sites) != 1)} from {self.sites[0]}, {where})"
+
     @property
     def n(self) -> int:
         """How many rows."""

@@ -131,6 +131,13 @@ class Labelled:
         if wrong := np.flatnonzero(crossing).tolist():
             raise ValueError(f"target {name!r}: row {wrong[0]} has its head in another text")
 
+    def __repr__(self) -> str:
+        rows = f"{self.n:,} rows" if self.spans is None else f"{self.n:,} words"
+        groups = "" if self.groups is None else ", grouped"
+        return (
+            f"Labelled({self.name}: {rows} of {len(self.texts):,} texts, {', '.join(self.targets)}{groups})"
+        )
+
     @property
     def n(self) -> int:
         """How many rows."""

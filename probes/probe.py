@@ -75,6 +75,12 @@ class Probe:
             if x is not None and len(x) != d:
                 raise ValueError(f"the {name} has {len(x)} features, and the weights {d}")
 
+    def __repr__(self) -> str:
+        k, d = self.coef.shape
+        reads = f"a map of rank {k}" if self.reads == "map" else ", ".join(self.names[:8])
+        more = ", …" if self.reads != "map" and len(self.names) > 8 else ""
+        return f"Probe({self.estimator} at {self.site}, {d} features: {reads}{more})"
+
     @property
     def width(self) -> int:
         """d, the features it reads."""

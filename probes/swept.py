@@ -76,6 +76,15 @@ class Sweep:
     trials: tuple[Trial, ...]
     record: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        first = self.trials[0]
+        best = self.best()
+        places = len(self.curve())
+        return (
+            f"Sweep({self.record['estimator']} on {', '.join(trial.target for trial in self.trials)}: {places} place{'s' * (places != 1)}, "
+            f"{first.metrics[0].name} {best.score:.3f} at best, after the fact, at {best.site}; see .table)"
+        )
+
     def trial(self, target: str | None = None) -> Trial:
         """A target; None: the first.
 

@@ -61,7 +61,8 @@ class Activations:
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else f"in {str(self.path)!r}"
-        return f"Activations({self.n:,} rows at {len(self.sites)} site{'s' * (len(self.sites) != 1)} from {self.sites[0]}, {where})"
+        sites = f"{len(self.sites)} site{'s' * (len(self.sites) != 1)} from {self.sites[0]}"
+        return f"Activations({self.n:,} rows at {sites}, {where})"
 
     @property
     def n(self) -> int:

@@ -79,10 +79,10 @@ class Sweep:
     def __repr__(self) -> str:
         first = self.trials[0]
         best = self.best()
-        places = len(self.curve())
+        n, targets = len(self.curve()), ", ".join(trial.target for trial in self.trials)
         return (
-            f"Sweep({self.record['estimator']} on {', '.join(trial.target for trial in self.trials)}: {places} place{'s' * (places != 1)}, "
-            f"{first.metrics[0].name} {best.score:.3f} at best, after the fact, at {best.site}; see .table)"
+            f"Sweep({self.record['estimator']} on {targets}: {n} place{'s' * (n != 1)}, {first.metrics[0].name} "
+            f"{best.score:.3f} at best, after the fact, at {best.site}; see .table)"
         )
 
     def trial(self, target: str | None = None) -> Trial:

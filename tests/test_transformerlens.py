@@ -1,4 +1,4 @@
-"""Site by site against TransformerLens's bridge, on the specimens of `tests/zoo.py` with the same weights.
+"""Site by site against TransformerLens's bridge, on the decoders of `tests/zoo.py` with the same weights.
 
 Every site of ours is compared with TransformerLens's activation of the same name. Where it has none, or means
 something else by the name, the tables below say so; a site that is missing from them fails the test, and so does
@@ -21,6 +21,14 @@ from lens.model import Transformer
 from lens.tokens import Tokenizer
 from tests import zoo
 from tests.parity import SPECIMENS, ours, prompts, relative_error
+
+ELSEWHERE = (
+    "albert bart bert deberta_v2 distilbert longformer marian mt5 roberta switch_transformers t5 vit".split()
+)
+"""Families that are compared with Hugging Face only: encoders, encoder–decoders and vision models, of whose sites
+TransformerLens 4.3 has few, or which it does not run."""
+
+DECODERS = [(family, name) for family, name in SPECIMENS if family not in ELSEWHERE]
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CLOSE = 1e-4
@@ -139,15 +147,16 @@ def error(name: str, mine: Tensor, theirs: Tensor) -> float:
 
 
 def test_the_tables_speak_of_specimens_that_exist() -> None:
-    assert set(NOT_RUN) <= {f"{family}-{name}" for family, name in SPECIMENS}
-    assert set(LACKING) <= {family for family, _ in SPECIMENS}
-    run = {family for family, name in SPECIMENS if f"{family}-{name}" not in NOT_RUN}
-    assert run == {family for family, _ in SPECIMENS}, "every family is compared"
+    assert set(ELSEWHERE) <= {family for family, _ in SPECIMENS}
+    assert set(NOT_RUN) <= {f"{family}-{name}" for family, name in DECODERS}
+    assert set(LACKING) <= {family for family, _ in DECODERS}
+    run = {family for family, name in DECODERS if f"{family}-{name}" not in NOT_RUN}
+    assert run == {family for family, _ in DECODERS}, "every decoder family is compared"
 
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [pytest.param(f, n, id=f"{f}-{n}") for f, n in SPECIMENS if f"{f}-{n}" not in NOT_RUN],
+    [pytest.param(f, n, id=f"{f}-{n}") for f, n in DECODERS if f"{f}-{n}" not in NOT_RUN],
 )
 def test_every_site_has_transformerlens_value(family: str, name: str, tmp_path: Path) -> None:
     pytest.importorskip("transformer_lens.model_bridge")

@@ -93,7 +93,7 @@ def test_keys_tell_subjects_apart(induction):
 def test_a_word_is_one_token_with_or_without_its_space(smollm2):
     assert single(smollm2, "Mary") == smollm2.to_single_token("Mary")
     assert single(smollm2, " Mary") == smollm2.to_single_token(" Mary")
-    with pytest.raises(ValueError, match="one token"):
+    with pytest.raises(ValueError, match="not a single token"):
         single(smollm2, "antidisestablishmentarianism")
 
 

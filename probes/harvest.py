@@ -165,7 +165,7 @@ def _begin(shards: Shards, folder: Path, choice: Choice, batch_size: int) -> Man
     Raises:
         ValueError: the folder holds something else, or its manifest cannot be trusted.
     """
-    for stale in folder.glob(".*.partial"):
+    for stale in (*folder.glob(".*.partial"), *folder.glob(".tmp*")):  # the second are safetensors' own
         stale.unlink()
     record = _record(shards, choice)
     if not (folder / manifest.FILE).is_file():

@@ -297,6 +297,16 @@ harvest(model, texts(600), SITES, out=sys.argv[1], **OPTIONS)
 """
 
 
+def test_what_a_killed_writer_left_is_cleared(tiny: Transformer, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    harvest(tiny, texts(20), SITES, out=out, **OPTIONS)  # type: ignore[arg-type]
+    before = content(out)
+    (out / ".shard.0123.partial").write_bytes(b"half")
+    (out / ".tmpAbCdEf").write_bytes(b"")
+    harvest(tiny, texts(20), SITES, out=out, **OPTIONS)  # type: ignore[arg-type]
+    assert content(out) == before
+
+
 @pytest.mark.slow
 def test_killed_ten_times(tiny: Transformer, tmp_path: Path) -> None:
     """SIGKILL at random moments; the folder is then, byte for byte, that of an undisturbed run."""

@@ -1,11 +1,13 @@
 """The dashboard: `streamlit run app.py`, or `streamlit run app.py -- --run DIR` to open a saved run.
 
-This file only routes; every file in `dashboard/pages/` is a page.
+This file only routes; every file in `dashboard/pages/` is a page. The server imports it for `app`, behind the gate;
+every run of a page runs it as a script.
 """
 
 import streamlit as st
+from starlette.middleware import Middleware
 
-from dashboard import options, page, pages
+from dashboard import gate, options, page, pages
 
 
 def main() -> None:
@@ -18,4 +20,7 @@ def main() -> None:
     shown.run()
 
 
-main()
+if __name__ == "__main__":
+    main()
+else:
+    app = st.App(__file__, middleware=[Middleware(gate.Gate, **gate.from_environment())])

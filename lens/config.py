@@ -6,9 +6,10 @@ There is no `if model_type == …` anywhere in the core: if a family seems to ne
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from lens.plain import from_plain, to_plain
 
 Placement = Literal["in", "out", "add"]
 
@@ -290,7 +291,7 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives back an equal config."""
-        return _plain(self)
+        return to_plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -299,69 +300,7 @@ class ModelConfig:
         Raises:
             ValueError: a field is unknown or missing; the message names it.
         """
-        values = dict(values)
-        kinds = {"unembed": UnembedConfig, "pooler": PoolerConfig, "classifier": ClassifierConfig}
         try:
-            for name, kind in kinds.items():
-                if values.get(name) is not None:
-                    values[name] = kind(**values[name])
-            if values.get("source") is not None:
-                source = dict(values["source"])
-                ends = {"embed": _embed(source.pop("embed")), "stack": _stack(source.pop("stack"))}
-                values["source"] = SourceConfig(**ends, **source)
-            embed, stack = _embed(values.pop("embed")), _stack(values.pop("stack"))
-            return cls(embed=embed, stack=stack, **values)
+            return from_plain(cls, values)
         except TypeError as error:
             raise ValueError(f"not a model configuration of this version: {error}") from error
-
-
-def _embed(values: dict[str, Any]) -> EmbedConfig:
-    patches = values.get("patches")
-    if patches is not None:
-        sizes = {name: tuple(patches[name]) for name in ("image_size", "patch_size")}
-        values = {**values, "patches": PatchConfig(**{**patches, **sizes})}
-    return EmbedConfig(**values)
-
-
-def _stack(values: dict[str, Any]) -> StackConfig:
-    stack = dict(values)
-    for name in ("norm_placement", "attn_bias"):
-        stack[name] = frozenset(stack[name])
-    for name in ("windows", "shared"):
-        if stack.get(name) is not None:
-            stack[name] = tuple(stack[name])
-    if stack.get("rotary") is not None:
-        stack["rotary"] = tuple(_rotary(r) for r in stack["rotary"])
-    if stack.get("experts") is not None:
-        layers = stack["experts"].get("layers")
-        stack["experts"] = Experts(
-            **{**stack["experts"], "layers": None if layers is None else tuple(layers)}
-        )
-    if stack.get("relative") is not None:
-        stack["relative"] = _relative(stack["relative"])
-    return StackConfig(**stack)
-
-
-def _relative(values: dict[str, Any]) -> Buckets | Disentangled:
-    if values.get("kind") == "buckets":
-        return Buckets(**values)
-    return Disentangled(**{**values, "terms": frozenset(values["terms"])})
-
-
-def _rotary(values: dict[str, Any] | None) -> Rotary | None:
-    if values is None:
-        return None
-    scaling = values.get("scaling")
-    return Rotary(**{**values, "scaling": RotaryScaling(**scaling) if scaling else None})
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, frozenset):
-        return sorted(_plain(v) for v in value)
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value

@@ -18,14 +18,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import discovery, forward, importing, memory, probing, report
+from benchmarks import discovery, forward, harvesting, importing, memory, probing, report
 from benchmarks.measuring import Row
 from lens.cli_errors import run
 from lens.cli_progress import bar
 
 GROUPS: dict[str, ModuleType] = {
     "forward": forward, "discovery": discovery, "probing": probing, "memory": memory,
-    "importing": importing,
+    "importing": importing, "harvesting": harvesting,
 }  # fmt: skip
 
 
@@ -38,6 +38,7 @@ class Group(StrEnum):
     PROBING = "probing"
     MEMORY = "memory"
     IMPORTING = "importing"
+    HARVESTING = "harvesting"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

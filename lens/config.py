@@ -298,7 +298,8 @@ class ModelConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: a field is unknown or missing; the message names it.
+            ValueError: a field is unknown; the message names it.
+            KeyError: a field is missing.
         """
         try:
             return from_plain(cls, values)

@@ -28,7 +28,8 @@ def from_plain(kind: Any, value: Any) -> Any:
     """The inverse, for a value of the annotated type `kind`. Several dataclasses are told apart by `kind` fields.
 
     Raises:
-        TypeError: a field is unknown or missing; the message names it.
+        KeyError: a field is missing.
+        TypeError: a field is unknown; the message names it.
     """
     origin, args = get_origin(kind), get_args(kind)
     if value is None or kind is Any:
@@ -43,11 +44,17 @@ def from_plain(kind: Any, value: Any) -> Any:
         return frozenset(value)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = _hints(kind)
+        if missing := [f.name for f in dataclasses.fields(kind) if _needed(f) and f.name not in value]:
+            raise KeyError(missing[0])
         return kind(**{name: from_plain(hints.get(name, Any), v) for name, v in value.items()})  # type: ignore[operator]
     return value
 
 
 _hints = cache(get_type_hints)
+
+
+def _needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _chosen(options: list[Any], value: Any) -> Any:

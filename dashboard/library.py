@@ -71,7 +71,7 @@ def opening() -> None:
     typed = st.text_input(
         "Open another", key="open_model", max_chars=400,
         placeholder="a folder, a .gguf file, or a Hugging Face id such as org/name",
-        help="Folders are those of this machine: safetensors or PyTorch weights beside a config.json",
+        help="Folders are those of this machine: safetensors weights beside a config.json; pickles are not read",
     )  # fmt: skip
     st.button(
         "Open", key="open_model_now", icon=":material/folder_open:", disabled=not (typed or "").strip(),

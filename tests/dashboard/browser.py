@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -69,18 +71,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def serve(runs: Path, log: Path) -> Iterator[Server]:
+def serve(runs: Path, log: Path, **environment: str) -> Iterator[Server]:
     port = free_port()
     with log.open("w") as out:
         process = subprocess.Popen(
-            serving.command(port, ["--runs", str(runs)]), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
-        )
+            serving.command(port, ["--runs", str(runs)]), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )  # fmt: skip
     try:
         for _ in range(600):
             assert process.poll() is None, log.read_text()
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).read()
                 break
+            except urllib.error.HTTPError:
+                break  # it answers, if only that a token is needed
             except OSError:
                 time.sleep(0.1)
         else:

@@ -291,8 +291,8 @@ def _layer(
 def probe_at(run: Run, target: str, site: str) -> Probe | None:
     """The run's probe of a site, where it has one with a direction."""
     for probe in run.probes.values():
-        if probe.target == target and probe.site == site and probe.reads != "map":
-            return probe if bool(probe.coef.norm(dim=1).gt(0).all()) else None
+        if probe.target == target and probe.site == site:
+            return probe if probe.directed else None
     return None
 
 

@@ -198,7 +198,7 @@ def _one(
             coef=fitted.coef_ if kind.linear else None,
             intercept=fitted.intercept_ if kind.linear else None,
             classes=getattr(fitted, "classes_", None),
-            penalty=problem.penalty,
+            penalty=_penalty(kind, fitted),
             estimator=fitted,
             converged=not stalled,
         ),
@@ -212,6 +212,12 @@ def _decision(kind: Kind, fitted: Any, x: Tensor, mask: Tensor | None) -> np.nda
         return fitted.transform(values)
     if kind.target == "values":
         return fitted.predict(values)
+def _penalty(kind: Kind, fitted: Any) -> float | None:
+    """What it was fitted with, given or its default."""
+    value = None if kind.penalty is None else fitted.get_params()[kind.penalty]
+    return None if value is None else float(value)
+
+
     if kind.target == "sequences" and mask is not None:
         return fitted.decision_function(values, mask=mask.cpu().numpy())
     return fitted.decision_function(values)

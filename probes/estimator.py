@@ -12,6 +12,10 @@ from typing import Any, Literal, Protocol
 
 from lens.nearest import unknown
 from lens.registry import Registry
+from probes.weights import Linear, Weights
+
+LINEAR = "linear"
+"""What the weights of all linear kinds are saved as."""
 
 Target = Literal["classes", "values", "pairs", "heads", "sequences"]
 
@@ -47,6 +51,8 @@ class Kind:
         many: fits many problems to the same activations at once: (x [n, d], problems, options, progress) → a
             `probes.problem.Fit` each. None: they are fitted one by one.
         linear: the fitted probe is `X @ coef_.T + intercept_`, with `coef_` [k, d] in the units of X.
+        weights: of kinds that are not linear, what the fitted estimator has as `weights_`: a sort of
+            `probes.weights.Weights`.
     """
 
     name: str
@@ -57,6 +63,15 @@ class Kind:
     grid: tuple[float, ...] = ()
     linear: bool = False
     many: Callable[..., list[Any]] | None = None
+    weights: type[Any] | None = None
+
+    def __post_init__(self) -> None:
+        assert self.linear == (self.weights is None), f"{self.name} is linear, or says what its weights are"
+
+    @property
+    def directed(self) -> bool:
+        """Whether its probes have a direction in activation space: linear ones, but for low-rank maps."""
+        return self.linear and self.target != "heads"
 
     def check_options(self, options: Mapping[str, Any] | None) -> None:
         """Raise a ValueError that names the nearest unless every option is a parameter of the estimator."""
@@ -81,3 +96,34 @@ def get_estimator(name: str) -> Kind:
         ValueError: there is none of that name; the message gives the nearest.
     """
     return ESTIMATORS.get(name)
+
+
+def directed() -> str:
+    """The kinds whose probes have a direction, for messages: "ccs, k-sparse, …"."""
+    return ", ".join(name for name in estimators() if get_estimator(name).directed)
+
+
+def sort_of_weights(name: str) -> type[Any]:
+    """What a saved probe computes: "linear", or the kind that says so in its file.
+
+    Raises:
+        ValueError: there is no such kind, or it is linear.
+    """
+    known = {LINEAR: Linear} | {
+        kind.name: kind.weights for kind in map(get_estimator, estimators()) if kind.weights is not None
+    }
+    if name not in known:
+        raise ValueError(unknown("sort of weights", name, known))
+    return known[name]
+
+
+def name_of_weights(weights: Weights) -> str:
+    """What `sort_of_weights` takes.
+
+    Raises:
+        ValueError: weights of no kind in `probes/estimators/`, which could not be read again.
+    """
+    for name in (LINEAR, *(name for name in estimators() if get_estimator(name).weights is not None)):
+        if isinstance(weights, sort_of_weights(name)):
+            return name
+    raise ValueError(f"{type(weights).__name__} is the weights of no kind of probes.estimators")

@@ -19,6 +19,7 @@ from lens.progress import Progress, silent
 from probes import scores, trees
 from probes.activations import Activations
 from probes.labelled import Classes, Heads, Labelled, Values
+from probes.plan import whole_texts
 from probes.probe import Probe
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def evaluate(
         probes: by any name, such as those of a run.
         store: activations of the labelled rows at the probes' sites.
         target: of the labelled rows; None: the main one.
-        position: which token of each row, for a store of all tokens.
+        position: which token of each row, for a store of all tokens; probes of whole texts read them all.
 
     Raises:
         ValueError: no probes, a target of another sort, a class that the probes do not know, values of other names,
@@ -61,14 +62,8 @@ def evaluate(
         store.rows_of(labelled)
     found = labelled.target(target)
     prepared = {name: _labels(probe, found, labelled) for name, probe in probes.items()}
-    reads = [
-        store.take(probe.site, rows[:1] if rows is not None else [0]).shape[1] for probe in probes.values()
-    ]
-    for width, probe in zip(reads, probes.values(), strict=True):
-        if width != probe.width:
-            raise ValueError(
-                f"the probe of {probe.site!r} reads {probe.width} features, and there are {width}"
-            )
+    for probe in probes.values():
+        _check(probe, store, labelled)
     groups = labelled.groups
     if groups is None and isinstance(found, Heads):
         groups = tuple((str(text),) for text in labelled.text.tolist())
@@ -77,7 +72,8 @@ def evaluate(
     for done, (name, probe) in enumerate(probes.items()):
         progress(done, len(probes), "evaluating probes")
         y, floor, metrics = prepared[name]
-        decision = probe.scores(store.take(probe.site, rows)).numpy()
+        read = whole_texts(store, probe.site, labelled.n) if probe.texts else (store.take(probe.site, rows),)
+        decision = probe.scores(*read).numpy()
         decision = decision[:, 0] if probe.reads == "classes" and decision.shape[1] == 1 else decision
         values = ["", *(probe.names if probe.reads == "values" and len(probe.names) > 1 else ())]
         layer = store.layer(probe.site)
@@ -93,6 +89,15 @@ def evaluate(
 def _row(
     probe: Probe, layer: int | None, metric: scores.Metric, value: str, y: np.ndarray, decision: np.ndarray,
     floor: np.ndarray, resamples: scores.Resamples,
+def _check(probe: Probe, store: Activations, labelled: Labelled) -> None:
+    if (width := store.width(probe.site)) != probe.width:
+        raise ValueError(f"the probe of {probe.site!r} reads {probe.width} features, and there are {width}")
+    if probe.texts and (store.offsets is None or labelled.spans is not None):
+        raise ValueError(
+            f"the probe of {probe.site!r} reads all tokens of whole texts: harvest with positions='all'"
+        )
+
+
 ) -> dict[str, Any]:  # fmt: skip
     if value:
         column = [probe.names.index(value)]

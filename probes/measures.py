@@ -50,7 +50,7 @@ class ProbeScore:
         name: of the class; None: the second of two, or the only value.
 
     Raises:
-        ValueError: no such class.
+        ValueError: no such class, or a probe of whole texts.
     """
 
     probe: Probe
@@ -61,7 +61,11 @@ class ProbeScore:
     def __post_init__(self) -> None:
         if self.name is not None and self.name not in self.probe.names:
             raise ValueError(unknown("class", self.name, self.probe.names, of="this probe"))
-        if self.name is None and len(self.probe.coef) > 1:
+        if self.probe.texts:
+            raise ValueError(
+                f"the probe of {self.probe.site!r} reads whole texts, and a measure is of one position"
+            )
+        if self.name is None and self.probe.outputs > 1:
             raise ValueError(f"this probe has several scores; choose from {', '.join(self.probe.names)}")
 
     @property
@@ -76,7 +80,7 @@ class ProbeScore:
         scores = self.probe.scores(seen[self.probe.site].flatten(1))
         if self.name is None:
             return scores[:, 0]
-        if len(self.probe.coef) > 1 or self.probe.reads == "values":
+        if self.probe.outputs > 1 or self.probe.reads == "values":
             return scores[:, self.probe.names.index(self.name)]
         return scores[:, 0] if self.name == self.probe.names[1] else -scores[:, 0]
 

@@ -171,10 +171,7 @@ def _places(
         raise ValueError("no sites are named")
     if kind.target == "sequences":
         store.check(labelled=labelled)
-        if store.offsets is None or labelled.spans is not None:
-            raise ValueError(
-                f"{kind.name} probes read all tokens of whole texts: harvest with positions='all'"
-            )
+        check_whole_texts(kind, labelled, store.offsets is not None)
         return [Place(site, store.layer(site), "all") for site in names]
     if positions is not None and store.offsets is None:
         raise ValueError(
@@ -211,11 +208,22 @@ def _extras(trial: Trial, kind: Kind, asked: Asked) -> Extras:
 
 def activations(setting: Setting, place: Place) -> tuple[Tensor, Tensor | None]:
     """[n, d]; for sequences [m, t, d] and which tokens are there, [m, t]."""
-    store = setting.store
     if setting.kind.target != "sequences":
-        return store.take(place.site, place.rows), None
-    lengths = torch.from_numpy(np.bincount(store.text, minlength=setting.labelled.n))
+        return setting.store.take(place.site, place.rows), None
+    return whole_texts(setting.store, place.site, setting.labelled.n)
+
+
+def whole_texts(store: Activations, site: str, m: int) -> tuple[Tensor, Tensor]:
+    """All tokens of m texts [m, t, d], as wide as they are kept, and which of them are there, [m, t]."""
+    lengths = torch.from_numpy(np.bincount(store.text, minlength=m))
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    x = torch.zeros(*mask.shape, store.width(place.site))
-    x[mask] = store.take(place.site).float()[torch.from_numpy(np.argsort(store.text, kind="stable"))]
+    tokens = store.take(site)
+    x = torch.zeros(*mask.shape, tokens.shape[1], dtype=tokens.dtype)
+    x[mask] = tokens[torch.from_numpy(np.argsort(store.text, kind="stable"))]
     return x, mask
+
+
+def check_whole_texts(kind: Kind, labelled: Labelled, all_tokens: bool) -> None:
+    """Raise a ValueError unless a kind that reads whole texts has them, with all their tokens."""
+    if kind.target == "sequences" and (not all_tokens or labelled.spans is not None):
+        raise ValueError(f"{kind.name} probes read all tokens of whole texts: harvest with positions='all'")

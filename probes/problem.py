@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probes.weights import Linear, Weights
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -72,6 +74,14 @@ class Fit:
     estimator: Any = None
     converged: bool = True
     steps: int | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """What is frozen of it."""
+        if self.coef is None:
+            return self.estimator.weights_
+        coef = torch.from_numpy(np.array(self.coef, dtype=np.float64))
+        return Linear(coef, torch.from_numpy(np.array(self.intercept, dtype=np.float64)).reshape(-1))
 
 
 def masks(problems: Sequence[Problem], n: int, device: torch.device) -> list[Tensor | None]:

@@ -13,6 +13,7 @@ import numpy as np
 from lens.progress import Progress, silent
 from probes import scores, splits, trees
 from probes.config import Config
+from probes.estimator import directed
 from probes.evaluate import evaluate
 from probes.labelled import Classes, Heads, Labelled
 from probes.plan import regrouped
@@ -92,7 +93,7 @@ def chosen(run: Run, target: str, layers: str = "best") -> dict[str, Probe]:
     """The probes of a target at "best", "all", or some layers.
 
     Raises:
-        ValueError: no such layer, or a run without directions.
+        ValueError: no such layer, or a run that keeps no probes.
     """
     best = run.probe(target=target)
     mine = {name: probe for name, probe in run.probes.items() if probe.target == target}
@@ -122,6 +123,39 @@ def check_model(run: Run, model: Transformer) -> None:
         )
 
 
+def erasable(run: Run, target: str, layers: str = "best") -> str:
+    """The one site at which what the run's probes read can be erased; known without the model.
+
+    Raises:
+        ValueError: several layers, probes that are not linear, dependency trees.
+    """
+    probes = chosen(run, target, layers)
+    sites = {probe.site for probe in probes.values()}
+    if len(sites) != 1:
+        raise ValueError(f"layers is {layers!r}, which is {len(sites)} sites; one is erased at a time")
+    for probe in probes.values():
+        if probe.reads == "map":
+            raise ValueError("dependency trees are not erased; erase classes or values")
+        if not probe.linear:
+            raise ValueError(
+                f"{probe.estimator} probes are not linear, and erasing takes away what linear ones read: {directed()}"
+            )
+    return sites.pop()
+
+
+def steerable(run: Run, target: str, layers: str = "best", name: str | None = None) -> Probe:
+    """The one probe along which a run is steered towards a class or value; known without the model.
+
+    Raises:
+        ValueError: several layers, or no such direction.
+    """
+    at = list(chosen(run, target, layers).values())
+    if len(at) != 1:
+        raise ValueError(f"layers is {layers!r}, which is {len(at)} probes; one is steered along at a time")
+    at[0].direction(name)
+    return at[0]
+
+
 def erased(
     run: Run,
     target: str,
@@ -146,10 +180,7 @@ def erased(
     from probes.eraser import fit_eraser
 
     check_model(run, model)
-    sites = {probe.site for probe in chosen(run, target, layers).values()}
-    if len(sites) != 1:
-        raise ValueError(f"layers is {layers!r}, which is {len(sites)} sites; one is erased at a time")
-    (site,) = sites
+    site = erasable(run, target, layers)
     found = labelled.target(target)
     if isinstance(found, Heads):
         raise ValueError("dependency trees are not erased; erase classes or values")
@@ -196,12 +227,7 @@ def steered(
     from probes.steer import steer
 
     check_model(run, model)
-    at = list(chosen(run, target, layers).values())
-    if len(at) != 1:
-        raise ValueError(f"layers is {layers!r}, which is {len(at)} probes; one is steered along at a time")
-    probe = at[0]
-    if name is None and probe.reads == "classes":
-        name = probe.names[-1] if len(probe.names) == 2 else None
+    probe = steerable(run, target, layers, name)
     if words is None:
         measure: Any = list(chosen(run, target, "all").values())[-1]
         if measure.site == probe.site:

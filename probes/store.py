@@ -3,7 +3,7 @@
 run.json                   the record: settings, model and its revision, data and their hash, versions, times
 config.yaml                the settings; `probes train --config config.yaml` makes the same run again
 table.csv                  the table of `probes.swept`, numbers in full
-probes.json, .safetensors  the probe of every place, fitted to all rows (linear kinds)
+probes.json, .safetensors  the probe of every place, fitted to all rows
 predictions.safetensors    per target: what was said of each judged row by a probe not fitted to it, at the layer
                            that its fold chose, or else at the best place
 
@@ -109,12 +109,14 @@ class Run:
         """The probe of a site; None: of the best one, which was chosen after the fact.
 
         Raises:
-            ValueError: no such site or target, or a run without directions.
+            ValueError: no such site or target, or a run that keeps no probes of it.
         """
         target = self.target(target)
         mine = {name: probe for name, probe in self.probes.items() if probe.target == target}
         if not mine:
-            raise ValueError(f"{self.config.estimator} probes have no directions that could be kept")
+            raise ValueError(
+                f"this run keeps no {self.config.estimator} probes of {target!r}; train it again"
+            )
         if site is None:
             curve = self.curve(target)
             site = str(curve.loc[curve.score.idxmax()].site)

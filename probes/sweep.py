@@ -140,7 +140,8 @@ class _Sweeping:
     def _judge(self, place: Place) -> None:
         p = self.plan
         x, mask = activations(p.setting, place)
-        note = _note(x)
+        seen = x if mask is None else x[mask]
+        note = _note(seen)
         per_trial = crossfit(
             p.kind, x, p.trials, p.penalties, p.extras, mask=mask, options=p.setting.options,
             device=p.asked.device, seed=p.asked.seed, progress=self._inside,
@@ -148,8 +149,7 @@ class _Sweeping:
         for trial, one in zip(p.trials, per_trial, strict=True):
             self.found[trial.target, place] = one
             self.rows += rows_of(trial, p.kind, place, one, self._floors(trial, place), note)
-            if one.refit.coef is not None:
-                self.probes[trial.target, place.site, place.position] = _frozen(trial, p, place, one, x)
+            self.probes[trial.target, place.site, place.position] = _frozen(trial, p, place, one, seen)
         _warn(p.kind, place, per_trial)
 
     def _floors(self, trial: Trial, place: Place) -> dict[str, np.ndarray]:
@@ -169,19 +169,13 @@ class _Sweeping:
 
 
 def _note(x: Tensor) -> str:
-    flat = x.flatten(0, -2)
-    spread = flat.amax(0) - flat.amin(0)
-    constant = bool((spread <= CONSTANT * flat.abs().amax(0)).all())
+    spread = x.amax(0) - x.amin(0)
+    constant = bool((spread <= CONSTANT * x.abs().amax(0)).all())
     return "no signal: every feature is constant" if constant else ""
 
 
 def _frozen(trial: Trial, planned: Plan, place: Place, found: Found, x: Tensor) -> Probe:
     fit, reads = found.refit, "map" if trial.reads == "heads" else trial.reads
-    assert fit.coef is not None
-    coef = torch.from_numpy(np.array(fit.coef, dtype=np.float64))
-    intercept = (
-        torch.zeros(len(coef)).double() if fit.intercept is None else torch.tensor(fit.intercept).double()
-    )
     wide = x.double()
     scale = wide.std(0, correction=0)
     scale = torch.where(scale > CONSTANT * wide.abs().amax(0), scale, torch.ones_like(scale))
@@ -191,7 +185,7 @@ def _frozen(trial: Trial, planned: Plan, place: Place, found: Found, x: Tensor) 
         "model": planned.setting.store.record.get("model"), "data": planned.setting.labelled.fingerprint,
     }  # fmt: skip
     return Probe(
-        coef, intercept.reshape(-1), place.site, trial.names, reads, planned.kind.name, trial.target,
+        fit.weights, place.site, trial.names, reads, planned.kind.name, trial.target,
         wide.mean(0), scale, record,
     )  # fmt: skip
 

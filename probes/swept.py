@@ -63,7 +63,7 @@ class Sweep:
 
     Args:
         table: see the module.
-        probes: (target, site, position) → the probe fitted to all rows; linear kinds only.
+        probes: (target, site, position) → the probe fitted to all rows.
         decisions: (target, site, position) → what was said of each row by a probe not fitted to it, [n] or [n, k];
             (target, INSIDE, "") where folds chose their own place.
         trials: the targets with their folds.
@@ -126,10 +126,8 @@ class Sweep:
         """The probe of a site (a layer's full name); None: of the best one.
 
         Raises:
-            ValueError: no such site, or probes that have no directions.
+            ValueError: no such site.
         """
-        if not self.probes:
-            raise ValueError(f"{self.record['estimator']} probes have no directions that could be kept")
         name = self.trial(target).target
         if site is None:
             best = self.best(target)

@@ -24,7 +24,7 @@ from probes.config import Config
 from probes.estimator import get_estimator
 from probes.floor import Answers, get_floor
 from probes.labelled import Labelled
-from probes.plan import regrouped, resolve_penalties
+from probes.plan import check_whole_texts, regrouped, resolve_penalties
 from probes.store import Run, predictions_of
 from probes.sweep import sweep
 from probes.trial import Trial
@@ -113,6 +113,7 @@ def check(labelled: Labelled, config: Config) -> None:
     for name in config.floors or ():
         get_floor(name)
     for target in config.targets or [None]:
+    check_whole_texts(kind, labelled, config.positions == "all")
         Trial.of(
             grouped, target, kind, cv=config.cv, seed=config.seed, metrics=config.metrics, bootstrap=1,
             inside=len(penalties) > 1,

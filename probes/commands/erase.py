@@ -30,11 +30,12 @@ def command(
     """Erase what a run's probes read, from half of its rows; what does that cost the other half?"""
     from lens.cli_progress import bar
     from probes.cli_report import amnesic_report
-    from probes.rerun import erased
+    from probes.rerun import erasable, erased
     from probes.store import Run, check_destination
 
     found = Run.load(run)
     target = found.target(target)
+    erasable(found, target, layers)
     if out is not None:
         check_destination(out)
     labelled, _ = cli.read_data(found.config.dataset, found.config.dataset_options)

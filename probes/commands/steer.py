@@ -37,7 +37,7 @@ def command(
     """Add a run's direction to the activations and measure what it does, dose by dose."""
     from lens.cli_progress import bar
     from probes.cli_report import dose_report
-    from probes.rerun import steered
+    from probes.rerun import steerable, steered
     from probes.store import Run
 
     found = Run.load(run)
@@ -46,6 +46,7 @@ def command(
     sides = None if words is None else words.split("/")
     if sides is not None and (len(sides) != 2 or not all(sides)):
         raise ValueError(f"words is {words!r}; it is two words with a slash, such as ' True/ False'")
+    steerable(found, target, layers, towards)
     labelled, _ = cli.read_data(found.config.dataset, found.config.dataset_options)
     with cli.warnings_told(), bar(quiet=as_json) as progress:
         loaded = cli.load_model(model or found.config.model, device, dtype or found.config.dtype, progress)

@@ -1,6 +1,7 @@
-"""What probes with a hidden layer or attention share: minimising a smooth loss over few parameters, from one seed.
+"""What probes with a hidden layer or attention share: minimising a smooth loss over few parameters, from one seed;
+and what their weights are once they are fitted.
 
-Letters: n rows.
+Letters: n rows, d features, c classes, k outputs: one for two classes, else c.
 """
 
 from __future__ import annotations
@@ -62,3 +63,16 @@ def standardisation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, deviation = rows.mean(0), rows.std(0)
     varies = deviation > 1e-12 * np.abs(mean)
     return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
+
+
+def one_output(rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [c, …] and bias [c] of scores, with those of two classes made one: the log odds of the second."""
+    return (rows[1:] - rows[:1], bias[1:] - bias[:1]) if len(rows) == 2 else (rows, bias)
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Of each class, [n, c], from scores [n] of two classes or [n, c]."""
+    told = torch.from_numpy(scores)
+    if told.ndim == 1:
+        return torch.stack([torch.sigmoid(-told), torch.sigmoid(told)], 1).numpy()
+    return told.softmax(1).numpy()

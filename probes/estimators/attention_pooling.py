@@ -4,16 +4,20 @@
 2. Each of `heads` queries q_h weighs the tokens of a text: a_ht = softmax over t of q_h · z_t / √d, masked tokens at 0.
 3. scores = Σ_h W_h Σ_t a_ht z_t + b. With q = 0 that is a probe of the mean token, from which the fit starts.
 4. Minimise the mean cross-entropy + (|W|² + |q|²) times `alpha` / 2m, by L-BFGS on all texts.
+5. What is kept is in the units of x. As attention sums to 1, mean and deviation go into q, W and b; what shifts the
+   logits of all tokens alike has no effect and is dropped.
 
-Letters: m texts, t tokens of the longest text, d features, h heads, c classes.
+Letters: m texts, t tokens of the longest text, d features, h heads, c classes, k outputs: one for two classes, else c.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -21,12 +25,35 @@ from torch import Tensor
 from torch.nn import functional
 
 from probes.estimator import Kind
-from probes.estimators._descent import descend, seeded, standardisation
+from probes.estimators._descent import descend, one_output, probabilities, seeded, standardisation
 from probes.finite import check_finite
+from probes.weights import computed
+
+
+@dataclass(frozen=True, eq=False)
+class PoolingWeights:
+    """Step 5: scores = Σ_h W_h Σ_t a_ht x_t + b, where a_ht = softmax over t of q_h · x_t."""
+
+    TEXTS: ClassVar[bool] = True
+
+    query: Float[Tensor, "h d"]
+    out: Float[Tensor, "k h d"]
+    bias: Float[Tensor, " k"]
+
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """How each head weighs the tokens of each text, [m, h, t]; x [m, t, d] and mask [m, t]."""
+        logits = torch.einsum("mtd,hd->mht", x, self.query)
+        return logits.masked_fill(~mask[:, None], -torch.inf).softmax(2)
+
+    def scores(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
+        x = x.masked_fill(~mask[..., None], 0.0)  # padding may hold anything
+        pooled = torch.einsum("mht,mtd->mhd", self.attention(x, mask), x)
+        return torch.einsum("mhd,khd->mk", pooled, self.out) + self.bias
 
 
 class AttentionPoolingProbe(ClassifierMixin, BaseEstimator):
-    """A linear probe of an attention-weighted mean over the tokens of each text.
+    """A linear probe of an attention-weighted mean over the tokens of each text; `weights_` is what was fitted.
 
     X is [m, t, d] with a mask [m, t] of the tokens that are there; [m, d] is a text of one token each.
 
@@ -77,58 +104,51 @@ class AttentionPoolingProbe(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"a probe needs two classes or more; every row has the class {self.classes_.tolist()[0]!r}"
             )
-        self.width_ = d
-        self.mean_, self.inverse_scale_ = standardisation(texts[there])
-        z, present = self._standard(texts, there)
-        z = z.float()
+        mean, inverse_scale = standardisation(texts[there])
+        z = torch.from_numpy((texts - mean) * inverse_scale * there[..., None]).float().to(self.device)
+        present = torch.from_numpy(there).to(self.device)
         target = torch.from_numpy(index).to(self.device)
         generator = seeded(self.random_state)
         start = [torch.randn(int(self.heads), d, generator=generator) * 0.01]
-        start += [torch.zeros(c, int(self.heads) * d), torch.zeros(c)]
-        self.layers_ = [layer.to(self.device).requires_grad_(True) for layer in start]
+        start += [torch.zeros(c, int(self.heads), d), torch.zeros(c)]
+        layers = [layer.to(self.device).requires_grad_(True) for layer in start]
 
         def loss() -> Tensor:
-            size = self.layers_[0].square().sum() + self.layers_[1].square().sum()
-            fit = functional.cross_entropy(self._scores(z, present), target)
+            size = layers[0].square().sum() + layers[1].square().sum()
+            here = PoolingWeights(layers[0] / d**0.5, layers[1], layers[2])
+            fit = functional.cross_entropy(here.scores(z, present), target)
             return fit + self.alpha / (2 * len(z)) * size
 
-        self.n_iter_ = descend(loss, self.layers_, int(self.max_iter), self.tol)
-        self.layers_ = [layer.detach().double() for layer in self.layers_]
+        self.n_iter_ = descend(loss, layers, int(self.max_iter), self.tol)
+        query, out, bias = (layer.detach().cpu().double() for layer in layers)
+        out, bias = one_output(out * torch.from_numpy(inverse_scale), bias)
+        query = query / d**0.5 * torch.from_numpy(inverse_scale)
+        self.weights_ = PoolingWeights(query, out, bias - out.sum(1) @ torch.from_numpy(mean))
         return self
-
-    def _standard(self, texts: np.ndarray, there: np.ndarray) -> tuple[Tensor, Tensor]:
-        z = (texts - self.mean_) * self.inverse_scale_ * there[..., None]
-        return torch.from_numpy(z).to(self.device), torch.from_numpy(there).to(self.device)
-
-    def _weights(self, z: Tensor, there: Tensor) -> Tensor:
-        """Attention of each head, [m, h, t]."""
-        logits = torch.einsum("mtd,hd->mht", z, self.layers_[0]) / z.shape[2] ** 0.5
-        return logits.masked_fill(~there[:, None], -torch.inf).softmax(2)
-
-    def _scores(self, z: Tensor, there: Tensor) -> Tensor:
-        pooled = torch.einsum("mht,mtd->mhd", self._weights(z, there), z).flatten(1)
-        return pooled @ self.layers_[1].T + self.layers_[2]
 
     def _read(self, X: Any, mask: Any) -> tuple[Tensor, Tensor]:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64, allow_nd=True)
         texts, there = _texts(X, mask)
-        if texts.shape[2] != self.width_:
-            raise ValueError(f"X has {texts.shape[2]} features, and the probe was fitted to {self.width_}")
-        return self._standard(texts, there)
+        width = self.weights_.query.shape[1]
+        if texts.shape[2] != width:
+            raise ValueError(f"X has {texts.shape[2]} features, and the probe was fitted to {width}")
+        return torch.from_numpy(texts).to(self.device), torch.from_numpy(there).to(self.device)
 
     def attention(self, X: Any, mask: Any = None) -> np.ndarray:
         """How each head weighs the tokens of each text, [m, h, t]."""
-        return self._weights(*self._read(X, mask)).cpu().numpy()
+        texts, there = self._read(X, mask)
+        return self.weights_.attention(texts.cpu(), there.cpu()).numpy()
 
     def decision_function(self, X: Any, mask: Any = None) -> np.ndarray:
         """Scores: [m] for two classes, the log odds of the second; else [m, c]."""
-        scores = self._scores(*self._read(X, mask)).cpu()
-        return (scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores).numpy()
+        texts, there = self._read(X, mask)
+        scores = computed(self.weights_, texts, there).cpu().numpy()
+        return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any, mask: Any = None) -> np.ndarray:
         """Probability of each class, [m, c]."""
-        return self._scores(*self._read(X, mask)).softmax(1).cpu().numpy()
+        return probabilities(self.decision_function(X, mask))
 
     def predict(self, X: Any, mask: Any = None) -> np.ndarray:
         """The class of each text, [m]."""
@@ -158,4 +178,5 @@ PROBE = Kind(
     new=AttentionPoolingProbe,
     penalty="alpha",
     grid=(0.01, 0.1, 1.0, 10.0, 100.0),
+    weights=PoolingWeights,
 )

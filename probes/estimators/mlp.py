@@ -3,16 +3,19 @@
 1. z = (x − mean) / standard deviation; a constant feature becomes 0.
 2. scores = W₂ gelu(W₁ z + b₁) + b₂; minimise the mean cross-entropy + |W₁|² + |W₂|² times `alpha` / 2n.
 3. L-BFGS on all rows, from one random start.
+4. What is kept is in the units of x: scores = V gelu(U x + a) + e.
 
-Letters: n rows, d features, h hidden units, c classes.
+Letters: n rows, d features, h hidden units, c classes, k outputs: one for two classes, else c.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,11 +23,27 @@ from torch import Tensor
 from torch.nn import functional
 
 from probes.estimator import Kind
-from probes.estimators._descent import descend, seeded, standardisation
+from probes.estimators._descent import descend, one_output, probabilities, seeded, standardisation
+from probes.weights import computed
+
+
+@dataclass(frozen=True, eq=False)
+class MLPWeights:
+    """Step 4: `hidden` is U and `shift` a, `out` is V and `bias` e."""
+
+    TEXTS: ClassVar[bool] = False
+
+    hidden: Float[Tensor, "h d"]
+    shift: Float[Tensor, " h"]
+    out: Float[Tensor, "k h"]
+    bias: Float[Tensor, " k"]
+
+    def scores(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return functional.gelu(x @ self.hidden.T + self.shift) @ self.out.T + self.bias
 
 
 class MLPProbe(ClassifierMixin, BaseEstimator):
-    """One hidden layer of GELUs.
+    """One hidden layer of GELUs; `weights_` is what was fitted.
 
     Args:
         hidden: its width.
@@ -67,12 +86,12 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"a probe needs two classes or more; every row has the class {self.classes_.tolist()[0]!r}"
             )
-        self.mean_, self.inverse_scale_ = standardisation(X)
-        z = torch.from_numpy((X - self.mean_) * self.inverse_scale_).float().to(self.device)
+        mean, inverse_scale = standardisation(X)
+        z = torch.from_numpy((X - mean) * inverse_scale).float().to(self.device)
         target = torch.from_numpy(index).to(self.device)
         generator = seeded(self.random_state)
         shapes = [(int(self.hidden), X.shape[1]), (int(self.hidden),), (c, int(self.hidden)), (c,)]
-        self.layers_ = [
+        layers = [
             (torch.randn(s, generator=generator) / s[-1] ** 0.5 if len(s) > 1 else torch.zeros(s))
             .to(self.device)
             .requires_grad_(True)
@@ -80,31 +99,29 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
         ]
 
         def loss() -> Tensor:
-            size = self.layers_[0].square().sum() + self.layers_[2].square().sum()
-            return functional.cross_entropy(self._scores(z), target) + self.alpha / (2 * len(z)) * size
+            size = layers[0].square().sum() + layers[2].square().sum()
+            return (
+                functional.cross_entropy(MLPWeights(*layers).scores(z), target)
+                + self.alpha / (2 * len(z)) * size
+            )
 
-        self.n_iter_ = descend(loss, self.layers_, int(self.max_iter), self.tol)
-        self.layers_ = [layer.detach().double() for layer in self.layers_]
+        self.n_iter_ = descend(loss, layers, int(self.max_iter), self.tol)
+        first, shift, second, bias = (layer.detach().cpu().double() for layer in layers)
+        first = first * torch.from_numpy(inverse_scale)
+        out = one_output(second, bias)
+        self.weights_ = MLPWeights(first, shift - first @ torch.from_numpy(mean), *out)
         return self
-
-    def _scores(self, z: Tensor) -> Tensor:
-        first, shift, second, bias = self.layers_
-        return functional.gelu(z @ first.T + shift) @ second.T + bias
-
-    def _every_score(self, X: Any) -> Tensor:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        z = torch.from_numpy((X - self.mean_) * self.inverse_scale_).to(self.device)
-        return self._scores(z).cpu()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores: [n] for two classes, the log odds of the second; else [n, c]."""
-        scores = self._every_score(X)
-        return (scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores).numpy()
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        scores = computed(self.weights_, torch.from_numpy(X).to(self.device)).cpu().numpy()
+        return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, [n, c]."""
-        return self._every_score(X).softmax(1).numpy()
+        return probabilities(self.decision_function(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of each row, [n]."""
@@ -119,4 +136,5 @@ PROBE = Kind(
     new=MLPProbe,
     penalty="alpha",
     grid=(0.01, 0.1, 1.0, 10.0, 100.0),
+    weights=MLPWeights,
 )

@@ -183,7 +183,7 @@ def test_without_a_dose_the_model_writes_what_it_would(made, induction):
 
 
 def test_a_probe_that_found_nothing_has_no_direction(made):
-    flat = Probe(torch.zeros(1, 4).double(), torch.zeros(1).double(), "s", ("a", "b"), target="label")
+    flat = Probe.of(torch.zeros(1, 4).double(), torch.zeros(1).double(), "s", ("a", "b"), target="label")
     assert probing.probe_at(replace(made, probes={"x": flat}), "label", "s") is None
     assert probing.probe_at(made, "label", "blocks.0.hook_resid_post") is not None
 

@@ -170,8 +170,14 @@ def test_pairs_stay_together_and_sequences_are_read_whole(tiny: Transformer) -> 
         store, data, "attention-pooling", cv=3, floors=["majority"], options={"max_iter": 30}
     )
     assert found.table.n.unique().tolist() == [60] and found.table.position.unique().tolist() == ["all"]
-    with pytest.raises(ValueError, match="have no directions that could be kept"):
-        found.probe()
+    probe = found.probe()
+    assert probe.texts and probe.mean is not None
+    tokens = store[SITE].double()  # of texts of several lengths: padding does not count
+    torch.testing.assert_close(probe.mean, tokens.mean(0))
+    with pytest.raises(
+        ValueError, match="attention-pooling probes are not linear and have no direction; ccs, "
+    ):
+        probe.direction()
     with pytest.raises(ValueError, match="harvest with positions='all'"):
         probes.sweep({SITE: torch.randn(60, 4)}, data, "attention-pooling")
     y = (np.arange(60) + np.arange(60) // 2) % 2  # either row of a pair may be the true one

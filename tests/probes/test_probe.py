@@ -16,9 +16,9 @@ SITE = "blocks.1.hook_resid_post"
 def probe(k: int = 1, d: int = 5, names: tuple[str, ...] = ("no", "yes"), reads: str = "classes") -> Probe:
     generator = torch.Generator().manual_seed(k)
     coef = torch.randn(k, d, generator=generator, dtype=torch.float64)
-    return Probe(
-        coef, torch.randn(k, generator=generator, dtype=torch.float64), SITE, names, reads, "logistic", "label",
-        torch.zeros(d).double(), torch.ones(d).double(), {"C": 1.0},
+    return Probe.of(
+        coef, torch.randn(k, generator=generator, dtype=torch.float64), SITE, names, reads, estimator="logistic",
+        target="label", mean=torch.zeros(d).double(), scale=torch.ones(d).double(), record={"C": 1.0},
     )  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def probe(k: int = 1, d: int = 5, names: tuple[str, ...] = ("no", "yes"), reads:
 def test_scores_and_classes_are_those_of_scikit_learn(c: int) -> None:
     x, y = torch.randn(50, 5).double(), torch.arange(50) % c
     fitted = LogisticRegression().fit(x.numpy(), y.numpy())
-    made = Probe(torch.tensor(fitted.coef_), torch.tensor(fitted.intercept_), SITE, tuple("abc"[:c]))
+    made = Probe.of(torch.tensor(fitted.coef_), torch.tensor(fitted.intercept_), SITE, tuple("abc"[:c]))
     expected = torch.tensor(fitted.decision_function(x.numpy())).reshape(50, -1)
     torch.testing.assert_close(made.scores(x), expected)
     assert made.predict(x).tolist() == fitted.predict(x.numpy()).tolist()
@@ -105,21 +105,21 @@ def test_damaged_folders(tmp_path: Path) -> None:
 
 def test_mistakes() -> None:
     made, several = probe(), probe(3, names=("a", "b", "c"))
-    silent = Probe(torch.zeros(1, 3).double(), torch.zeros(1).double(), SITE, ("no", "yes"))
+    silent = Probe.of(torch.zeros(1, 3).double(), torch.zeros(1).double(), SITE, ("no", "yes"))
     for call, message in (
         (lambda: made.scores(torch.randn(2, 4)), "reads 5 features, not 4"),
         (lambda: made.direction("yess"), "'yess' is not a direction of .*; did you mean 'yes'"),
         (several.direction, "has several directions; choose from a, b, c"),
         (silent.direction, "has no direction: it found no signal"),
         (lambda: probe(3, names=(), reads="map").direction(), "is a map of rank 3, not a direction"),
-        (lambda: probe(2), "a probe of classes no, yes has 2 rows of weights"),
+        (lambda: probe(2), "a probe of classes no, yes gives 2 scores"),
         (lambda: probe(reads="clases"), "'clases' is not a known reading of a probe; did you mean 'classes'"),
         (
-            lambda: Probe(torch.zeros(1, 3), torch.zeros(2), SITE, ("a", "b")),
-            "1 rows of weights and 2 intercepts",
+            lambda: Probe.of(torch.zeros(1, 3), torch.zeros(2), SITE, ("a", "b")),
+            r"intercept is \[2\], and not \[k\], where k is 1",
         ),
         (
-            lambda: Probe(torch.zeros(1, 3), torch.zeros(1), SITE, ("a", "b"), mean=torch.zeros(4)),
+            lambda: Probe.of(torch.zeros(1, 3), torch.zeros(1), SITE, ("a", "b"), mean=torch.zeros(4)),
             "the mean has 4",
         ),
     ):

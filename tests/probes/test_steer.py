@@ -75,7 +75,7 @@ def test_the_curve_is_that_of_hooked_runs(tiny: Transformer, site: str, start: o
 def test_a_probe_downstream(tiny: Transformer) -> None:
     """A probe that reads the site itself along the direction rises by sd |coef| per dose, exactly."""
     coef = direction().double()[None]
-    probe = Probe(coef, torch.zeros(1).double(), SITE, ("no", "yes"))
+    probe = Probe.of(coef, torch.zeros(1).double(), SITE, ("no", "yes"))
     found = steer(tiny, TEXTS, probe, SITE, [-1, 0, 1, 2], probe)
     rise = found.mean.diff()
     torch.testing.assert_close(
@@ -85,7 +85,7 @@ def test_a_probe_downstream(tiny: Transformer) -> None:
     assert found.spearman == pytest.approx(1)
     against = steer(tiny, TEXTS, probe, SITE, [-1, 0, 1, 2], ProbeScore(probe, "no"))
     assert against.monotone == Monotone(-1.0, 2.0, -1)
-    later = Probe(coef, torch.zeros(1).double(), "blocks.2.hook_resid_post", ("no", "yes"))
+    later = Probe.of(coef, torch.zeros(1).double(), "blocks.2.hook_resid_post", ("no", "yes"))
     values = steer(tiny, TEXTS, probe, SITE, [0, 3], later).values
     u = coef[0] / coef.norm()
     _, stream = naive(tiny, TEXTS[0], SITE, (3 * found.sd * u).float(), "all")
@@ -214,7 +214,7 @@ def test_bad_input(tiny: Transformer, change: dict, message: str) -> None:
     options |= change
     if isinstance(options["measure"], str):
         weights = torch.ones(1, 16).double()
-        options["measure"] = Probe(weights, torch.zeros(1).double(), options["measure"], ("a", "b"))
+        options["measure"] = Probe.of(weights, torch.zeros(1).double(), options["measure"], ("a", "b"))
     with pytest.raises(ValueError, match=message) as error:
         steer(tiny, **options)
     assert "\n" not in str(error.value)
@@ -227,7 +227,7 @@ def test_bad_measures(tiny: Transformer) -> None:
         LogitDifference.of(tiny, [], "gin")
     with pytest.raises(ValueError, match="bargin"):
         LogitDifference.of(tiny, "bargin", "gin")
-    probe = Probe(torch.ones(3, 16).double(), torch.zeros(3).double(), SITE, ("a", "b", "cat"))
+    probe = Probe.of(torch.ones(3, 16).double(), torch.zeros(3).double(), SITE, ("a", "b", "cat"))
     with pytest.raises(ValueError, match="did you mean 'cat'"):
         ProbeScore(probe, "cut")
     with pytest.raises(ValueError, match="several scores; choose from a, b, cat"):

@@ -136,7 +136,7 @@ def test_a_probe_has_a_direction(tiny: Transformer) -> None:
     from probes.probe import Probe
 
     coef = torch.randn(3, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    probe = Probe(coef, torch.zeros(3).double(), "blocks.1.hook_resid_post", ("a", "b", "c"))
+    probe = Probe.of(coef, torch.zeros(3).double(), "blocks.1.hook_resid_post", ("a", "b", "c"))
     found = writers(tiny, ["bar del"], probe, probe.site, name="b")
     torch.testing.assert_close(found.values, writers(tiny, ["bar del"], coef[1], probe.site).values)
     with pytest.raises(ValueError, match="has several directions"):

@@ -27,8 +27,9 @@ from lens.model import Transformer
 from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
 
-Batches = Callable[[int, Generator], Tensor]
-"""Draws a batch: number of rows, source of randomness → ids [b, p], on the CPU."""
+Batches = Callable[[int, Generator], Any]
+"""Draws a batch: number of rows, source of randomness → what the loss takes, on the CPU: ids [b, p], or a tuple of
+tensors and `ModelInputs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +83,15 @@ def fresh(
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
         if name.endswith(".bias"):
             return torch.zeros(shape)
-        if len(shape) == 1:
+        if len(shape) < 2:
             return torch.zeros(shape) if cfg.stack.norm_unit_offset else torch.ones(shape)
-        if name == "embed.positions.weight":
+        if name.endswith("embed.positions.weight"):
             return waves(shape[0], shape[1]) * embed_std
-        if name == "embed.tokens.weight":
+        if name.endswith(("embed.tokens.weight", "class_token.weight")):
             return torch.randn(shape, generator=generator) * embed_std
         writes = name.endswith(("attn.o.weight", ".down.weight"))
-        return torch.randn(shape, generator=generator) * (out_std if writes else 1.0) * shape[-1] ** -0.5
+        columns = math.prod(shape[1:])
+        return torch.randn(shape, generator=generator) * (out_std if writes else 1.0) * columns**-0.5
 
     state = {name: draw(name, shape) for name, shape in shapes_of(cfg).items()}
     return _frozen(cfg, state, tokenizer, f"random weights, seed {seed}")
@@ -117,14 +119,14 @@ def train(
     batches: Batches,
     recipe: Recipe,
     *,
-    loss: Callable[[Transformer, Tensor], Tensor] = next_token_loss,
+    loss: Callable[[Transformer, Any], Tensor] = next_token_loss,
     progress: Progress = silent,
 ) -> Trained:
     """Train a copy of `model`, which itself stays as it is.
 
     Args:
         batches: draws a batch; it is given a generator seeded with `recipe.seed`.
-        loss: what is made small: (model, ids [b, p]) → scalar.
+        loss: what is made small: (model, a batch) → scalar. By default batches are ids [b, p].
         progress: called after every step with the loss in the label; may raise `Cancelled`.
 
     Raises:
@@ -137,9 +139,9 @@ def train(
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step)
-        ids = batches(recipe.batch_size, generator).to(learner.device)
+        batch = _on(learner.device, batches(recipe.batch_size, generator))
         with torch.enable_grad():
-            value = loss(learner, ids)
+            value = loss(learner, batch)
             optimizer.zero_grad()
             value.backward()
         losses.append(value.item())
@@ -159,6 +161,10 @@ def revision_of(state: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _on(device: torch.device, batch: Any) -> Any:
+    return tuple(part.to(device) for part in batch) if isinstance(batch, tuple) else batch.to(device)
 
 
 def _copy(model: Transformer) -> Transformer:

@@ -112,7 +112,7 @@ def load(directory: str | Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise ValueError(f'its "format" is not "{FORMAT}"')
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(file)!r} holds no evidence that this program can read: {error}") from error
     return values
 

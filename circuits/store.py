@@ -85,14 +85,14 @@ class Run:
             ValueError: it is not a run folder, or a part of it is missing or damaged; one line says which.
         """
         directory = Path(directory)
-        info = read_info(directory)
-        summary = _json(directory / SUMMARY_FILE)
-        _check(directory / INFO_FILE, info, INFO)
-        _check(directory / SUMMARY_FILE, summary, SUMMARY)
-        scores, circuit = Scores.load(directory), Circuit.load(directory)
+        info, summary = read_info(directory), _summary(directory)
+        try:
+            scores, circuit, pairs = Scores.load(directory), Circuit.load(directory), Pairs.load(directory)
+        except RecursionError:
+            raise ValueError(f"{str(directory)!r} cannot be read: a file is nested too deeply") from None
         if scores.graph != circuit.graph:
             raise ValueError(f"the scores and the circuit in {directory} belong to different models")
-        return cls(info, summary, scores, circuit, Pairs.load(directory), directory)
+        return cls(info, summary, scores, circuit, pairs, directory)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_info(directory: str | Path) -> dict[str, Any]:
     """The provenance of a run folder.
 
     Raises:
-        ValueError: it is not a run folder of a version that this program reads.
+        ValueError: it is not a run folder of a version that this program reads, or its record is damaged.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -126,7 +126,14 @@ def read_info(directory: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"the run in {str(directory)!r} is of version {version!r}; this program reads {VERSION}"
         )
+    _check(directory / INFO_FILE, info, INFO)
     return info
+
+
+def _summary(directory: Path) -> dict[str, Any]:
+    summary = _json(directory / SUMMARY_FILE)
+    _check(directory / SUMMARY_FILE, summary, SUMMARY)
+    return summary
 
 
 def _check(file: Path, values: Any, wanted: Any, where: str = "") -> None:
@@ -158,8 +165,8 @@ def list_runs(root: str | Path = "runs") -> list[Listed]:
     found = []
     for path in sorted(root.iterdir()) if root.is_dir() else []:
         try:
-            found.append(Listed(path, read_info(path), _json(path / SUMMARY_FILE)))
-        except ValueError:
+            found.append(Listed(path, read_info(path), _summary(path)))
+        except (ValueError, OSError):
             continue  # not a run
     return sorted(found, key=lambda run: str(run.info.get("created", "")), reverse=True)
 
@@ -201,6 +208,8 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{str(file)!r} cannot be read: {reason}") from error
+    except RecursionError:
+        raise ValueError(f"{str(file)!r} cannot be read: it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError(f"{str(file)!r} cannot be read: it holds no object")
     return values

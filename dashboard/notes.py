@@ -71,7 +71,7 @@ def read(folder: Path | None) -> Notes:
         if not isinstance(text, str) or not all(isinstance(name, str) for name in names):
             raise ValueError("it holds other things than texts")
         return Notes(text, tuple(pins), {name: tuple(nodes) for name, nodes in groups.items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{str(folder / FILE)!r} holds no notes that can be read: {error}") from error
 
 

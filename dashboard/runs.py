@@ -54,10 +54,13 @@ def open_run(name: str) -> Run:
     """A saved run, read once until its files change.
 
     Raises:
-        ValueError: no run of that name, or its folder is missing, damaged or not a run.
+        ValueError: no run of that name, or its folder is missing, damaged, not a run, or has links in it.
     """
     path = folder(name)
     read_info(path)
+    for file in path.iterdir():
+        if file.is_symlink():
+            raise ValueError(f"{file.name!r} in the run {name!r} is a link, and is not followed")
     return _opened(str(path.resolve()), (path / "run.json").stat().st_mtime_ns)
 
 

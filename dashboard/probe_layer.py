@@ -13,6 +13,7 @@ from dashboard.figures import probe_rows, probe_scores
 from dashboard.plain import plain
 from dashboard.probing import MOST_ROWS, Layer
 from dashboard.subject import Subject
+from probes.estimator import directed
 from probes.labelled import Classes, Heads, Labelled, Values
 from probes.rerun import steered
 from probes.store import Run
@@ -68,7 +69,7 @@ def read(shown: Shown) -> Layer | None:
 
 def projection(shown: Shown, found: Layer) -> None:
     """The rows in two dimensions, coloured by what is probed for."""
-    st.subheader(f"How do the rows lie in {shown.at}?")
+    st.subheader(plain(f"How do the rows lie in {shown.at}?"))
     choices = [PCA, *([LDA] if len(found.lda) else [])]
     how = st.segmented_control(
         "Projection", choices, default=choices[-1], key=f"projection_{len(choices)}", required=True,
@@ -92,8 +93,8 @@ def projection(shown: Shown, found: Layer) -> None:
         name = str(target.names[-1:][0])
         if len(target.names) > 1:
             name = st.segmented_control(
-                "Shade by", target.names, default=name, key="projection_value", required=True
-            )
+                "Shade by", target.names, default=name, key="projection_value", required=True, format_func=plain,
+            )  # fmt: skip
         labels = target.values[rows, target.names.index(name)]
     elif isinstance(target, Heads):
         labels = ["root" if head < 0 else "dependent" for head in target.heads[rows].tolist()]
@@ -121,7 +122,11 @@ def steering(shown: Shown, found: Layer, subject: Subject | None) -> None:
     st.subheader("Does the direction steer what the model writes?")
     probe = probing.probe_at(shown.run, shown.target, shown.site)
     if probe is None or not found.sd:
-        st.info(f"{plain(shown.run.config.estimator)} probes have no direction at this place to steer along.")
+        kind = plain(shown.run.config.estimator)
+        if any(kept.linear and kept.reads != "map" for kept in shown.run.probes.values()):
+            st.info(f"The {kind} probe of {shown.at} found no signal: it has no direction to steer along.")
+        else:
+            st.info(f"{kind} probes have no direction to steer along; {directed()} probes have one.")
         return
     if shown.model.cfg.unembed is None:
         st.info(f"{plain(shown.model.name)} predicts no tokens: it has no unembedding.")

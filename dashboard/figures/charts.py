@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2563eb", "#d9590b", "#8a8f98"
 
 
+def literal(text: str) -> str:
+    """`text` such that Plotly shows just that: in labels it reads tags, entities and `%{…}`."""
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("%{", "%&#123;")):
+        text = text.replace(sign, written)
+    return text
+
+
 def node_bars(scores: Mapping[str, float], *, top: int = 15, unit: str = "effect") -> go.Figure:
     """The `top` nodes of largest |score|, strongest first; the sign is told by colour and by side of zero."""
     import plotly.graph_objects as go

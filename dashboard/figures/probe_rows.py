@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboard.figures.charts import BLUE, GREY, ORANGE
+from dashboard.figures.charts import BLUE, GREY, ORANGE, literal
 from dashboard.figures.grid import GridPayload, grid_payload
 from probes.scores import told
 from probes.store import Predictions
@@ -122,7 +122,7 @@ def value_map(found: Predictions, texts: Sequence[str], unit: str, selected: int
             figure.add_scatter(
                 x=inside[0][mine], y=inside[1][mine], mode="markers", showlegend=False, row=1, col=column,
                 marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.8},
-                text=[texts[i] for i in mine.tolist()], customdata=found.rows[mine],
+                text=[literal(texts[i]) for i in mine.tolist()], customdata=found.rows[mine],
                 hovertemplate="%{text}<br>%{y:.1f}, %{x:.1f}<extra></extra>",
             )  # fmt: skip
         at = np.flatnonzero(found.rows == selected)
@@ -153,7 +153,7 @@ def value_scatter(
         hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     figure.add_scatter(
-        x=true, y=said, mode="markers", showlegend=False, text=list(texts), customdata=found.rows,
+        x=true, y=said, mode="markers", showlegend=False, text=[literal(text) for text in texts], customdata=found.rows,
         marker={"color": BLUE, "size": 6, "opacity": 0.7},
         hovertemplate="%{text}<br>true %{x:.2f}, told %{y:.2f}<extra></extra>",
     )  # fmt: skip
@@ -174,7 +174,7 @@ def _limits(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _with(name: str, unit: str) -> str:
-    return f"{name} ({unit})" if unit else name
+    return literal(f"{name} ({unit})" if unit else name)
 
 
 def projection(
@@ -190,7 +190,8 @@ def projection(
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    shown = [text if len(text) <= 90 else text[:89] + "…" for text in texts]
+    shown = [literal(text if len(text) <= 90 else text[:89] + "…") for text in texts]
+    name, axes = literal(name), (literal(axes[0]), literal(axes[1]))
     common: dict[str, Any] = {"mode": "markers"}
     if isinstance(labels, np.ndarray):
         figure.add_scatter(
@@ -201,9 +202,10 @@ def projection(
     else:
         for label, mine, (colour, symbol) in _by_class(labels):
             figure.add_scatter(
-                x=points[mine, 0], y=points[mine, 1], name=label, text=[shown[i] for i in mine], customdata=rows[mine],
+                x=points[mine, 0], y=points[mine, 1], name=literal(label), text=[shown[i] for i in mine],
+                customdata=rows[mine],
                 marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.75}, **common,
-                hovertemplate="%{text}<extra>" + label + "</extra>",
+                hovertemplate="%{text}<extra>" + literal(label) + "</extra>",
             )  # fmt: skip
     figure.update_xaxes(title=axes[0])
     figure.update_yaxes(title=axes[1])

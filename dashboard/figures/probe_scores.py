@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dashboard.figures.charts import BLUE, GREY, ORANGE
+from dashboard.figures.charts import BLUE, GREY, ORANGE, literal
 from dashboard.figures.grid import GridPayload, grid_payload
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ def layer_curve(curve: pd.DataFrame, inside: pd.Series | None, selected: str | N
     import plotly.graph_objects as go
 
     by_layer = bool(curve.layer.notna().all()) and not curve.layer.duplicated().any()
-    xs = [int(layer) for layer in curve.layer] if by_layer else list(curve.site)
+    xs: list[Any] = (
+        [int(layer) for layer in curve.layer] if by_layer else [literal(site) for site in curve.site]
+    )
     figure = go.Figure()
     low, high = curve.low.fillna(curve.score), curve.high.fillna(curve.score)
     figure.add_scatter(
@@ -154,7 +156,7 @@ def layer_curve(curve: pd.DataFrame, inside: pd.Series | None, selected: str | N
         )  # fmt: skip
     for _, row in curve[curve.site == selected].iterrows():
         figure.add_scatter(
-            x=[int(row.layer) if by_layer else row.site], y=[row.score], mode="markers", showlegend=False,
+            x=[int(row.layer) if by_layer else literal(row.site)], y=[row.score], mode="markers", showlegend=False,
             hoverinfo="skip", marker={"symbol": "circle-open", "size": 17, "color": "#a21caf", "line": {"width": 3}},
         )  # fmt: skip
     if by_layer:

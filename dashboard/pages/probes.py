@@ -136,7 +136,8 @@ def header(run: Run, target: str) -> None:
     """What is probed for, how, and how well it can be read."""
     about, config = run.targets[target], run.config
     if len(run.targets) > 1:
-        st.segmented_control("Target", list(run.targets), **state.bound("target", target), required=True)
+        bound = state.bound("target", target)
+        st.segmented_control("Target", list(run.targets), **bound, required=True, format_func=plain)
     curve, chosen = run.curve(target), run.inside(target)
     best = curve.loc[curve.score.idxmax()]
     row = best if chosen is None else chosen
@@ -197,7 +198,7 @@ def scores(view: View, run: Run, target: str, known: dict[str, Listed], name: st
         value = ""
         if values:
             value = st.segmented_control("Value", ["", *values], default="", key="probe_value", required=True,
-                                         format_func=lambda v: v or "all")  # fmt: skip
+                                         format_func=lambda v: plain(v) or "all")  # fmt: skip
         curve = run.curve(target, metric, value)
         shades = [probe_scores.SCORE]
         shades += [probe_scores.ABOVE] if any(n != "control" for n in probe_scores.floors_of(curve)) else []

@@ -219,7 +219,7 @@ def exporting(run: Run, name: str) -> None:
     if made is None:
         return
     st.download_button(
-        f"Download {name}.zip ({made.nbytes / 1e6:.1f} MB)", made.tobytes(), f"{name}.zip", "application/zip",
+        plain(f"Download {name}.zip ({made.nbytes / 1e6:.1f} MB)"), made.tobytes(), f"{name}.zip", "application/zip",
         key="download", type="primary", icon=":material/download:", width="stretch", on_click="ignore",
     )  # fmt: skip
 

@@ -60,6 +60,29 @@ def folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def check_writable(path: str | Path) -> None:
+    """Whether something could be written at `path`, asked before the work begins.
+
+    Asked by writing: permissions alone do not tell of read-only or virtual file systems. Nothing is left behind.
+
+    Raises:
+        ValueError: the folder itself, or the nearest one above it that exists, cannot be written to.
+    """
+    path = Path(path)
+    above = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise ValueError(f"cannot write to {str(path)!r}: {str(above)!r} is not a folder")
+    trial = above / f".{uuid.uuid4().hex[:12]}.partial"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"cannot write to {str(path)!r}: {str(above)!r} takes no new files: {reason}"
+        ) from error
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """`path` holds exactly `data`, or what it held before."""
     with file(path) as temporary:

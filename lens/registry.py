@@ -54,7 +54,7 @@ class Registry(Generic[T]):
         """
         if self._entries is None:
             self._entries = collect(importlib.import_module(self.package), self.constant, self.kind)
-        found = self._entries.get(name.replace("-", "_"))
+        found = self._entries.get(name.replace("-", "_")) if isinstance(name, str) else None
         if found is None:
             raise ValueError(unknown(self.what, name, self.names()))
         return found

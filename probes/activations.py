@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lens.nearest import unknown
 from lens.sites import NamesFilter, Site, resolve
-from probes import manifest
+from probes import given, manifest
 
 if TYPE_CHECKING:
     from lens.model import Transformer
@@ -107,7 +107,7 @@ class Activations:
         x = parts[0] if len(parts) == 1 else torch.cat([part.to(self.dtype(site)) for part in parts])
         return x if self._stored is None else x[torch.from_numpy(self._stored)]
 
-    def take(self, site: str, rows: Sequence[int] | np.ndarray | None = None) -> Tensor:
+    def take(self, site: str, rows: Sequence[int] | np.ndarray | slice | None = None) -> Tensor:
         """Some rows at a site: [k, d] float32, or float64 if kept so. Only these rows are read.
 
         Args:
@@ -117,8 +117,10 @@ class Activations:
         Raises:
             ValueError: no such site or row, or an activation that is not finite; the row is named.
         """
-        wanted = np.arange(self.n) if rows is None else np.asarray(rows)
+        wanted = np.arange(self.n) if rows is None else np.asarray(given.rows_numbered(rows, self.n))
         wanted = wanted if wanted.size else wanted.astype(np.int64)
+        if wanted.dtype.kind not in "iub" or wanted.ndim not in (1, 2):
+            raise ValueError("rows are row numbers [k], ranges of rows [k, 2], or a truth value for each row")
         if wanted.dtype == bool:
             if wanted.shape != (self.n,):
                 raise ValueError(f"there are {self.n} rows, and {len(wanted)} truth values")
@@ -181,7 +183,7 @@ class Activations:
                 where, known, manifest.about_data(labelled, all_tokens=self.offsets is not None)
             )
             if self.offsets is None and labelled.n != self.n:
-                raise ValueError(f"{where} has {self.n} rows, and {labelled.name} has {labelled.n}")
+                raise ValueError(f"{where}: {self.n} rows, and {labelled.name} has {labelled.n}")
         if model is not None:
             manifest.refuse_differences(where, self.record.get("model", {}), manifest.about_model(model))
 
@@ -202,19 +204,32 @@ class Activations:
     @classmethod
     def of(
         cls,
-        activations: Mapping[str, Tensor],
+        activations: Mapping[str, Tensor | np.ndarray],
         *,
         text: Sequence[int] | np.ndarray | None = None,
         position: Sequence[int] | np.ndarray | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> Activations:
-        """From plain tensors [n, d] by site; row i is of text i unless `text` says otherwise.
+        """From plain tensors or NumPy arrays [n, d] by site; row i is of text i unless `text` says otherwise.
+
+        Any name may stand for a site; layers are known of names such as "blocks.3.hook_resid_post".
 
         Raises:
             ValueError: no sites, another shape, or lengths that differ.
         """
+        if not isinstance(activations, Mapping):
+            raise ValueError(
+                f"the activations are {given.sort(activations)}; give a tensor or array [n, d] for each site by name, "
+                "such as {'blocks.3.hook_resid_post': x}, or what probes.harvest gives"
+            )
         if not activations:
             raise ValueError("no sites are given")
+        for site in activations:
+            if not isinstance(site, str):
+                raise ValueError(
+                    f"a site is named by a text such as 'blocks.3.hook_resid_post', not by {site!r}"
+                )
+        activations = {site: given.activations(x, repr(site)) for site, x in activations.items()}
         n = len(next(iter(activations.values())))
         for site, x in activations.items():
             if x.ndim != 2 or not x.is_floating_point() or not x.shape[1]:
@@ -222,9 +237,9 @@ class Activations:
             if len(x) != n:
                 raise ValueError(f"{site!r} has {len(x)} rows, and {next(iter(activations))!r} has {n}")
         rows = {}
-        for name, given in {"text": text, "position": position}.items():
+        for name, values in {"text": text, "position": position}.items():
             default = np.arange(n) if name == "text" else np.full(n, -1)
-            rows[name] = np.asarray(default if given is None else given, dtype=np.int64)
+            rows[name] = default if values is None else given.indices(values, f"{name} of rows")
             if rows[name].shape != (n,):
                 raise ValueError(f"{name} is {list(rows[name].shape)}; there are {n} rows")
         order = torch.from_numpy(np.argsort(rows["text"], kind="stable"))
@@ -245,7 +260,7 @@ class Activations:
         Raises:
             ValueError: no store, an unfinished one, or one that is damaged; the file is named.
         """
-        found = manifest.Manifest.read(Path(path))
+        found = manifest.Manifest.read(given.path(path))
         found.refuse_damage(verify=verify)
         rows = found.rows()
         shards = [manifest.Shard(found.folder / shard["file"]) for shard in found.shards]

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from lens.progress import Progress, silent
+from probes import given
 from probes.erased_runs import ErasedRuns, Rows, Variant
 from probes.eraser import Eraser
 from probes.erasers.random import random_eraser
@@ -155,8 +156,10 @@ def amnesic(
         ValueError: an eraser without a site or of another width, a task that cannot be, a site that is read before the
             first that is erased, labels that cannot be split into folds.
     """
-    if draws < 1 or skip < 0:
-        raise ValueError(f"draws is {draws} and skip is {skip}; they must be at least 1 and 0")
+    given.check_model(model)
+    given.check_labelled(labelled)
+    given.check_whole(1, draws=draws, batch_size=batch_size)
+    given.check_whole(0, skip=skip, seed=seed)
     if where not in (EVERYWHERE, ROWS):
         raise ValueError(f"where is {where!r}; it is {EVERYWHERE!r} or {ROWS!r}")
     if where == ROWS and texts is not None:
@@ -176,14 +179,18 @@ def amnesic(
     return test.result(where, skip, equal_effect)
 
 
-def _by_site(model: Transformer, given: Eraser | Mapping[str, Eraser]) -> dict[str, Eraser]:
-    if isinstance(given, Eraser):
-        if given.site is None:
+def _by_site(model: Transformer, erasers: Eraser | Mapping[str, Eraser]) -> dict[str, Eraser]:
+    if isinstance(erasers, Eraser):
+        if erasers.site is None:
             raise ValueError("the eraser does not say where it was fitted; give {site: eraser}")
-        given = {given.site: given}
-    if not given:
+        erasers = {erasers.site: erasers}
+    if not erasers:
         raise ValueError("there is no eraser")
-    found = {one_site(model, site): eraser for site, eraser in given.items()}
+    if not isinstance(erasers, Mapping) or not all(isinstance(e, Eraser) for e in erasers.values()):
+        raise ValueError(
+            f"the eraser is {given.sort(erasers)}; it must be one of probes.fit_eraser, or several by site"
+        )
+    found = {one_site(model, site): eraser for site, eraser in erasers.items()}
     for site, eraser in found.items():
         width = _width(model, site)
         if width != eraser.width:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lens.progress import Progress, silent
+from probes import given
 from probes.estimator import Kind, get_estimator
 from probes.finite import check_finite
 from probes.problem import Fit, Problem
@@ -123,7 +124,7 @@ class Fits(Sequence[Fit]):
 
 def fit_many(
     kind: Kind | str,
-    x: Tensor,
+    x: Tensor | np.ndarray,
     problems: Sequence[Problem],
     *,
     mask: Tensor | None = None,
@@ -143,10 +144,15 @@ def fit_many(
     Raises:
         ValueError: activations that are not finite (the row is named), a y of another length, one class only.
     """
-    kind = get_estimator(kind) if isinstance(kind, str) else kind
+    kind = kind if isinstance(kind, Kind) else get_estimator(kind)
     kind.check_options(options)
+    x = given.activations(x, "x")
     check_finite(x)
+    if not isinstance(problems, Sequence):
+        raise ValueError(f"problems are {given.sort(problems)}; they must be a list of probes.Problem(y)")
     for i, problem in enumerate(problems):
+        if not isinstance(problem, Problem):
+            raise ValueError(f"problem {i} is {given.sort(problem)}; it must be a probes.Problem(y)")
         if len(problem.y) != len(x):
             raise ValueError(f"y of problem {i} has {len(problem.y)} rows and the activations {len(x)}")
     label = f"fitting {kind.name} probes"
@@ -206,18 +212,18 @@ def _one(
     )
 
 
-def _decision(kind: Kind, fitted: Any, x: Tensor, mask: Tensor | None) -> np.ndarray:
-    values = x.detach().cpu().numpy()
-    if kind.target == "heads":
-        return fitted.transform(values)
-    if kind.target == "values":
-        return fitted.predict(values)
 def _penalty(kind: Kind, fitted: Any) -> float | None:
     """What it was fitted with, given or its default."""
     value = None if kind.penalty is None else fitted.get_params()[kind.penalty]
     return None if value is None else float(value)
 
 
+def _decision(kind: Kind, fitted: Any, x: Tensor, mask: Tensor | None) -> np.ndarray:
+    values = x.detach().cpu().numpy()
+    if kind.target == "heads":
+        return fitted.transform(values)
+    if kind.target == "values":
+        return fitted.predict(values)
     if kind.target == "sequences" and mask is not None:
         return fitted.decision_function(values, mask=mask.cpu().numpy())
     return fitted.decision_function(values)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lens.nearest import unknown
+from probes.given import path as a_path
+from probes.given import sort
 
 Numbers = float | list[float] | str | None
 
@@ -28,6 +30,7 @@ class Config:
         site: a shorthand such as "resid_post", or a full name.
         layers: "all", or numbers and ranges: "0-5,11".
         positions: which token of each row is read.
+        prepend_bos: whether a beginning-of-text token is put in front of each text; None: as the tokenizer does.
         estimator, options: a kind of `probes.estimators` and further parameters of it.
         targets: by name; None: the main one.
         C, alpha: a penalty, several, or "grid" (the default of kinds with a C, in place of None).
@@ -44,6 +47,7 @@ class Config:
     site: str = "resid_post"
     layers: str | int = "all"
     positions: str | int = "last"
+    prepend_bos: bool | None = None
     estimator: str = "logistic"
     options: dict[str, Any] = field(default_factory=dict)
     targets: list[str] | None = None
@@ -85,6 +89,8 @@ class Config:
         Raises:
             ValueError: a name that does not exist, no data set, or a value of the wrong sort.
         """
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{where} are {sort(given)}; they must be values by name")
         known = [f.name for f in fields(cls)]
         for name in given:
             if name not in known:
@@ -105,7 +111,7 @@ class Config:
         Raises:
             ValueError: the file cannot be read or is no YAML mapping, or as for `of`.
         """
-        return cls.of({**read_yaml(path), **given}, repr(str(path)))
+        return cls.of({**read_yaml(a_path(path)), **given}, repr(str(path)))
 
     def with_(self, **given: Any) -> Config:
         """The same with some settings changed."""
@@ -189,7 +195,7 @@ _NAMES = _or_none((_texts, "a list of names"))
 _OPTIONS = (_mapping, "names with values")
 _FITS: dict[str, tuple[Any, str]] = {
     "dataset": _TEXT, "dataset_options": _OPTIONS, "model": _TEXT, "site": _TEXT, "layers": _TEXT_OR_NUMBER,
-    "positions": _TEXT_OR_NUMBER,
+    "positions": _TEXT_OR_NUMBER, "prepend_bos": _or_none((lambda v: isinstance(v, bool), "true or false")),
     "estimator": _TEXT, "options": _OPTIONS, "targets": _NAMES,
     "C": _or_none((_penalty, "a number, a list of numbers or grid")),
     "alpha": _or_none((_penalty, "a number, a list of numbers or grid")),

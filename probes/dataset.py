@@ -76,6 +76,8 @@ def load_dataset(name: str, **options: Any) -> Labelled:
     for option, default in known.items():
         if default is inspect.Parameter.empty and option not in options:
             raise ValueError(f"{name} needs the option {option}")
+    if "seed" in options:
+        at_least(0, seed=options["seed"])
     return found.build(**options)
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from lens import atomic
 from lens.registry import Registry
+from probes import given
 from probes.moments import double
 from probes.targets import Classes, Heads, Values
 
@@ -139,7 +140,7 @@ class Eraser:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        file = Path(directory, RECORD_FILE)
+        file = given.path(directory) / RECORD_FILE
         try:
             told = json.loads(file.read_text(encoding="utf-8"))
             found = (told["format"], told["version"])
@@ -194,7 +195,7 @@ def erasers() -> list[str]:
 
 
 def fit_eraser(
-    method: str, x: Float[Tensor, "n d"], y: Any, *, site: str | None = None, **options: Any
+    method: str, x: Float[Tensor | np.ndarray, "n d"], y: Any, *, site: str | None = None, **options: Any
 ) -> Eraser:
     """An eraser of the concept y, fitted to activations x.
 
@@ -210,6 +211,7 @@ def fit_eraser(
             activations that are not finite.
     """
     entry = ERASERS.get(method)
+    x = given.activations(x, "x")
     z = concept(y)
     if entry.classes_only and not is_classes(y):
         raise ValueError(f"{method} erases classes, and this concept is of real numbers; leace erases both")

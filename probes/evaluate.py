@@ -8,7 +8,7 @@ Letters: n rows, k outputs, t values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lens.nearest import unknown
 from lens.progress import Progress, silent
-from probes import scores, trees
+from probes import given, scores, trees
 from probes.activations import Activations
 from probes.labelled import Classes, Heads, Labelled, Values
 from probes.plan import whole_texts
@@ -30,8 +30,8 @@ READS = {Classes: "classes", Values: "values", Heads: "map"}
 
 
 def evaluate(
-    probes: Mapping[str, Probe],
-    store: Activations | Mapping[str, Tensor],
+    probes: Mapping[str, Probe] | Sequence[Probe] | Probe,
+    store: Activations | Mapping[str, Tensor | np.ndarray],
     labelled: Labelled,
     *,
     target: str | None = None,
@@ -43,7 +43,7 @@ def evaluate(
     """One row per probe and metric: score, interval, and what the majority or the mean of these data would score.
 
     Args:
-        probes: by any name, such as those of a run.
+        probes: one, several, or several by name, such as those of a run.
         store: activations of the labelled rows at the probes' sites.
         target: of the labelled rows; None: the main one.
         position: which token of each row, for a store of all tokens; probes of whole texts read them all.
@@ -54,8 +54,8 @@ def evaluate(
     """
     import pandas as pd
 
-    if not probes:
-        raise ValueError("there are no probes to evaluate")
+    probes = _by_name(probes)
+    given.check_labelled(labelled)
     store = store if isinstance(store, Activations) else Activations.of(store)
     rows = store.rows_of(labelled, position) if store.offsets is not None else None
     if rows is None:
@@ -86,9 +86,23 @@ def evaluate(
     return pd.DataFrame(table, columns=list(COLUMNS)).astype({"layer": "Int64"})
 
 
-def _row(
-    probe: Probe, layer: int | None, metric: scores.Metric, value: str, y: np.ndarray, decision: np.ndarray,
-    floor: np.ndarray, resamples: scores.Resamples,
+def _by_name(probes: Any) -> dict[str, Probe]:
+    if isinstance(probes, Probe):
+        probes = [probes]
+    if isinstance(probes, list | tuple):
+        probes = {str(i): probe for i, probe in enumerate(probes)}
+    if not isinstance(probes, Mapping):
+        raise ValueError(
+            f"the probes are {given.sort(probes)}; they must be a Probe, a list of them, or probes by name"
+        )
+    if not probes:
+        raise ValueError("there are no probes to evaluate")
+    for name, probe in probes.items():
+        if not isinstance(probe, Probe):
+            raise ValueError(f"the probe {name!r} is {given.sort(probe)}, not a Probe")
+    return dict(probes)
+
+
 def _check(probe: Probe, store: Activations, labelled: Labelled) -> None:
     if (width := store.width(probe.site)) != probe.width:
         raise ValueError(f"the probe of {probe.site!r} reads {probe.width} features, and there are {width}")
@@ -98,6 +112,9 @@ def _check(probe: Probe, store: Activations, labelled: Labelled) -> None:
         )
 
 
+def _row(
+    probe: Probe, layer: int | None, metric: scores.Metric, value: str, y: np.ndarray, decision: np.ndarray,
+    floor: np.ndarray, resamples: scores.Resamples,
 ) -> dict[str, Any]:  # fmt: skip
     if value:
         column = [probe.names.index(value)]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lens.progress import Progress, silent
 from lens.registry import Registry
-from probes import crossfit
+from probes import crossfit, given
 from probes.activations import Activations
 from probes.estimator import Kind
 from probes.labelled import Labelled
@@ -55,6 +55,15 @@ class Answers:
 
     words: Mapping[str, str]
     template: str = "{text}"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.words, Mapping) or not self.words:
+            raise ValueError(
+                f"the words are {given.sort(self.words)}; they must be a text for each class by its name"
+            )
+        for name, word in self.words.items():
+            if not isinstance(word, str) or not word:
+                raise ValueError(f"the word of the class {name!r} is {given.sort(word)}; it must be a text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +116,7 @@ class Setting:
         number = positions.removeprefix("token ")
         return harvest(
             model, self.labelled, list(sites), positions=positions if number == positions else int(number),
-            batch_size=self.batch_size, progress=self.progress,
+            prepend_bos=self.store.record.get("prepend_bos"), batch_size=self.batch_size, progress=self.progress,
         )  # fmt: skip
 
 

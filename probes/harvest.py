@@ -16,7 +16,7 @@ Letters: m texts, n rows, d width of a site.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lens.atomic import check_writable
 from lens.nearest import unknown
 from lens.progress import Progress, silent
 from lens.sites import NamesFilter
 from lens.text import tokenizer_of
-from probes import manifest
+from probes import given, manifest
 from probes.activations import Activations
 from probes.labelled import Labelled
 from probes.lock import locked
 from probes.manifest import Manifest
-from probes.positions import ALL, Choice, Positions, choose, plan
+from probes.positions import ALL, Choice, Positions, check_prepend_bos, choose, plan
 from probes.reading import probed_sites
 from probes.shards import Shards
 
@@ -50,12 +51,13 @@ LABEL = "reading activations"
 
 def harvest(
     model: Transformer,
-    data: Labelled | Sequence[str],
+    data: Labelled | Iterable[str],
     sites: NamesFilter = "resid_post",
     *,
     positions: Positions = "last",
     dtype: str | None = None,
     out: str | Path | None = None,
+    prepend_bos: bool | None = None,
     batch_size: int = 32,
     shard_size: int = SHARD_SIZE,
     progress: Progress = silent,
@@ -74,46 +76,59 @@ def harvest(
             a site's values in a shard do not fit, they stay float32 there, as the record tells.
         out: a folder to write to. If it holds the beginning of this same harvest, that is gone on with; if it
             holds all of it, nothing is run. Where batches and shards were cut is then taken from there.
+        prepend_bos: put the beginning-of-text token in front of each text, or not; None: as the tokenizer does, which
+            for some (SmolLM2) is not: then a text's first word stands at position 0, whose activations are of another
+            size than all others in many models.
         batch_size: texts per forward. Only speed, memory and the last bits of the values depend on it.
-        shard_size: bytes per shard before they are narrowed to `dtype`.
+        shard_size: bytes per shard before they are narrowed to `dtype`. A shard also ends after some 8,192 tokens (a
+            256th of all, if that is more), so that little is lost with what is not finished.
         progress: told (texts done, m, label) between batches; may raise `Cancelled`, after which the shards that
             are finished stay, and the same call goes on.
 
     Raises:
         ValueError: an unknown site, dtype or choice of positions, a site without vectors, a text that is empty or
             longer than the context, a word that no token stands for, a position past the end, activations that are
-            not finite (text, word and site are named), a folder that holds something else (it says what differs)
-            or is being written.
+            not finite (text, word and site are named), a folder that cannot be written, holds something else (it says
+            what differs) or is being written.
         MemoryError: not even one text fits.
-        OSError: the folder cannot be written.
+        OSError: the disk is full.
     """
-    for name, value in {"batch_size": batch_size, "shard_size": shard_size}.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+    given.check_model(model)
+    given.check_whole(1, batch_size=batch_size, shard_size=shard_size)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(unknown("dtype", dtype, DTYPES))
     labelled = data if isinstance(data, Labelled) else _texts(data)
     names = probed_sites(model, sites)
     choice = choose(positions, labelled)
     tokenizer = tokenizer_of(model)
+    check_prepend_bos(tokenizer, prepend_bos)
+    if out is not None:
+        check_folder(out)
     kept = DTYPES[dtype] if dtype else torch.float64 if model.dtype == torch.float64 else torch.float32
-    planned = plan(model, tokenizer, labelled, choice, progress)
-    shards = Shards(model, tokenizer, labelled, planned, names, kept, shard_size)
+    planned = plan(model, tokenizer, labelled, choice, progress, prepend_bos)
+    shards = Shards(model, tokenizer, labelled, planned, names, kept, shard_size, prepend_bos)
     if out is None:
         return _in_memory(shards, choice, batch_size, progress)
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file; a folder is written there")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _write(shards, folder, choice, batch_size, progress)
         return Activations.open(folder, verify=False)
 
 
+def check_folder(out: str | Path) -> None:
+    """Raise a ValueError unless activations can be written to a folder, which may exist."""
+    folder = given.path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; a folder is written there")
+    check_writable(folder)
+
+
 def _texts(data: Any) -> Labelled:
-    if isinstance(data, str) or not isinstance(data, Sequence) or not len(data):
+    texts = [] if data is None or isinstance(data, str) else given.texts(data)
+    if not texts:
         raise ValueError("expected labelled rows, or a list of texts with at least one text")
-    return Labelled.unlabelled(data)
+    return Labelled.unlabelled(texts)
 
 
 def _in_memory(shards: Shards, choice: Choice, batch_size: int, progress: Progress) -> Activations:
@@ -166,7 +181,7 @@ def _begin(shards: Shards, folder: Path, choice: Choice, batch_size: int) -> Man
         ValueError: the folder holds something else, or its manifest cannot be trusted.
     """
     for stale in (*folder.glob(".*.partial"), *folder.glob(".tmp*")):  # the second are safetensors' own
-        stale.unlink()
+        stale.rmdir() if stale.is_dir() else stale.unlink(missing_ok=True)
     record = _record(shards, choice)
     if not (folder / manifest.FILE).is_file():
         others = [file.name for file in folder.iterdir() if file.name not in (manifest.ROWS_FILE, ".lock")]
@@ -178,6 +193,7 @@ def _begin(shards: Shards, folder: Path, choice: Choice, batch_size: int) -> Man
     else:
         found = Manifest.read(folder)
         where = f"the store {str(folder)!r}"
+        found.record.setdefault("prepend_bos", None)  # older stores are as the tokenizer said
         manifest.refuse_differences(where, found.record, record)
         manifest.refuse_sites(where, found.record["sites"], shards.sites)
         found.shards = [entry for entry in found.shards if found.damage(entry) is None]
@@ -197,6 +213,7 @@ def _record(shards: Shards, choice: Choice, *, weights: bool = True) -> dict[str
         "model": manifest.about_model(model, weights=weights),
         "data": manifest.about_data(data, all_tokens=choice.how == ALL),
         "positions": choice.name,
+        "prepend_bos": shards.prepend_bos,
         "dtype": str(shards.dtype).removeprefix("torch."),
         "sites": shards.widths,
         "licence": data.licence,

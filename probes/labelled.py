@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from lens.nearest import unknown
-from probes.table import Table, csv_table, huggingface_table, jsonl_table, one_class, rows_of
-from probes.targets import Classes, Heads, Target, Values, fixed
+from probes import given
+from probes.table import csv_table, huggingface_table, jsonl_table, one_class, rows_of, table_of
+from probes.targets import Classes, Heads, Target, Values, check_targets, fixed
 
 __all__ = ["Classes", "Heads", "Labelled", "Target", "Values"]
 
@@ -35,8 +36,8 @@ class Labelled:
         text: int64 [n], the text of each row.
         spans: int64 [n, 2], characters [start, end) of the row's text; None: whole texts, and `text` is 0 … m−1.
         targets: name → what is to be predicted; the first is the main one. May be empty: texts to harvest.
-        groups: what each row belongs to (both countries of a statement, …); rows that share a group are never
-            on both sides of a split. None where nothing can leak.
+        groups: what each row belongs to, one name or several (both countries of a statement, …); rows that share a
+            group are never on both sides of a split. None where nothing can leak.
         types: the word type of each row, for control tasks.
         columns: further attributes of each row, [n] each: template, source, frequency, …
         places: further spans by name, int64 [n, 2] each: where in its text the city stands, the country, …
@@ -63,12 +64,13 @@ class Labelled:
     source: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(given.texts(self.texts)))
         if not self.texts:
             raise ValueError(f"{self.name} has no texts")
         for i, text in enumerate(self.texts):
             if not text.strip():
                 raise ValueError(f"text {i} is empty")
-        object.__setattr__(self, "text", fixed(_whole(self.text, "text"), np.int64))
+        object.__setattr__(self, "text", fixed(given.whole_numbers(self.text, "text"), np.int64))
         if not self.n:
             raise ValueError(f"{self.name} has no rows")
         if wrong := np.flatnonzero((self.text < 0) | (self.text >= len(self.texts))).tolist():
@@ -80,6 +82,11 @@ class Labelled:
                 raise ValueError("without spans each text is one row, and text is 0, 1, 2, …")
         else:
             object.__setattr__(self, "spans", self._checked_spans("word", self.spans))
+        check_targets(self.targets)
+        if self.groups is not None:
+            object.__setattr__(self, "groups", given.groups(self.groups))
+        if self.types is not None:
+            object.__setattr__(self, "types", tuple(map(str, given.plain(self.types, "types"))))
         self._check_lengths()
         places = {name: self._checked_spans(name, spans) for name, spans in self.places.items()}
         object.__setattr__(self, "places", MappingProxyType(places))
@@ -104,13 +111,13 @@ class Labelled:
             if not of or not all(of):
                 raise ValueError(f"row {i} has an empty group")
         if self.pairs is not None:
-            pairs = _whole(self.pairs, "pairs")
+            pairs = given.whole_numbers(self.pairs, "pairs")
             if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs < 0).any() or (pairs >= self.n).any():
                 raise ValueError(f"pairs are row numbers [k, 2] below {self.n}")
             object.__setattr__(self, "pairs", fixed(pairs, np.int64))
 
     def _checked_spans(self, what: str, spans: np.ndarray) -> np.ndarray:
-        spans = fixed(_whole(spans, "spans"), np.int64)
+        spans = fixed(given.whole_numbers(spans, "spans"), np.int64)
         if spans.shape != (self.n, 2):
             raise ValueError(f"the spans of {what!r} are {list(spans.shape)}, not [{self.n}, 2]")
         ends = np.array([len(text) for text in self.texts])[self.text]
@@ -120,7 +127,7 @@ class Labelled:
             start, end = spans[row].tolist()
             raise ValueError(
                 f"row {row}: the characters {start} to {end} ({what}) are not in text {self.text[row]} "
-                f"{_short(self.texts[self.text[row]])}, which has {ends[row]}"
+                f"{given.short(self.texts[self.text[row]])}, which has {ends[row]}"
             )
         return spans
 
@@ -153,7 +160,7 @@ class Labelled:
             raise ValueError(f"{self.name} has no labels")
         if name is None:
             return next(iter(self.targets.values()))
-        if name not in self.targets:
+        if not isinstance(name, str) or name not in self.targets:
             raise ValueError(unknown("target", name, self.targets, of=self.name))
         return self.targets[name]
 
@@ -176,17 +183,19 @@ class Labelled:
             raise ValueError(unknown("column", name, self.columns, of=self.name))
         return self.columns[name]
 
-    def subset(self, rows: Sequence[int] | np.ndarray) -> Labelled:
+    def subset(self, rows: Sequence[int] | np.ndarray | slice) -> Labelled:
         """Those rows (numbers, or a truth value for each), in that order, with the texts that they need.
 
         Raises:
             ValueError: no rows, a row that is not there, or a tree that would be cut.
         """
-        picked = np.asarray(rows)
+        picked = np.asarray(given.rows_numbered(rows, self.n))
+        if picked.ndim != 1:
+            raise ValueError("rows are row numbers [k], or a truth value for each row")
         picked = np.flatnonzero(picked) if picked.dtype == bool and len(picked) == self.n else picked
         if not picked.size:
             raise ValueError(f"no rows of {self.name} are left")
-        picked = _whole(picked, "rows")
+        picked = given.whole_numbers(picked, "rows")
         if (picked < 0).any() or (picked >= self.n).any():
             raise ValueError(
                 f"rows are 0 to {self.n - 1}, and {picked.min()} to {picked.max()} were asked for"
@@ -263,17 +272,21 @@ class Labelled:
     @classmethod
     def of(
         cls,
-        texts: Sequence[str],
-        labels: Sequence[Any] | np.ndarray,
-        groups: Sequence[Any] | None = None,
+        texts: Iterable[str],
+        labels: Any,
+        groups: Any = None,
         *,
         name: str = "texts",
     ) -> Labelled:
         """Whole texts with a class each, from labels and groups of any kind, known by their names.
 
+        Lists, NumPy arrays, tensors and pandas series do. A row with several groups has a tuple of them.
+
         Raises:
             ValueError: as for the class, or fewer than two classes.
         """
+        texts = given.texts(texts)
+        labels = given.plain(labels, "labels")
         if len(labels) != len(texts):
             raise ValueError(f"there are {len(texts)} texts and {len(labels)} labels")
         target = Classes.of(labels)
@@ -281,16 +294,17 @@ class Labelled:
             raise ValueError(one_class(target.names, len(texts)))
         return cls(
             name, tuple(texts), np.arange(len(texts)), None, {"label": target},
-            groups=None if groups is None else tuple((str(group),) for group in groups),
+            groups=None if groups is None else given.groups(groups),
         )  # fmt: skip
 
     @classmethod
-    def unlabelled(cls, texts: Sequence[str], *, name: str = "texts") -> Labelled:
+    def unlabelled(cls, texts: Iterable[str], *, name: str = "texts") -> Labelled:
         """Whole texts without a target, to harvest.
 
         Raises:
             ValueError: no texts, or an empty one.
         """
+        texts = given.texts(texts)
         return cls(name, tuple(texts), np.arange(len(texts)), None, {})
 
     @classmethod
@@ -330,7 +344,7 @@ class Labelled:
         Raises:
             ValueError: as for `from_csv`, or another kind of file.
         """
-        suffix = Path(path).suffix.lower()
+        suffix = given.path(path).suffix.lower()
         if suffix == ".csv":
             return cls.from_csv(path, **columns)
         if suffix in (".jsonl", ".ndjson"):
@@ -340,7 +354,7 @@ class Labelled:
     @classmethod
     def from_table(
         cls,
-        table: Table,
+        table: Any,
         *,
         text: str = "text",
         label: str = "label",
@@ -353,6 +367,8 @@ class Labelled:
         """From named columns.
 
         Args:
+            table: columns by name ({"text": […], "label": […]}), a pandas data frame, or a list of rows, each a
+                mapping.
             text: the column of the texts. With columns `start` and `end` a row is those characters of its text
                 (a word), and equal texts in a row are one text; without them a row is a whole text.
             label: the column of the class, or "" where only values are to be predicted.
@@ -366,18 +382,12 @@ class Labelled:
         Raises:
             ValueError: a column or value is missing or malformed, or one class only; one line that names it.
         """
+        table = table_of(table)
         fields = rows_of(table, text, label, values, unit, group, type)
         try:
             return cls(**fields, licence=licence)
         except ValueError as error:
             raise ValueError(f"{table.source}: {error}") from error
-
-
-def _whole(values: Any, what: str) -> np.ndarray:
-    found = np.asarray(values)
-    if not np.issubdtype(found.dtype, np.integer):
-        raise ValueError(f"{what} are whole numbers, not {found.dtype}")
-    return found
 
 
 def _plain(values: Any) -> Any:
@@ -386,7 +396,3 @@ def _plain(values: Any) -> Any:
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:39] + "…")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lens.nearest import unknown
 from lens.text import tokenizer_of
+from probes import given
 from probes.probe import Probe
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class ProbeScore:
     of_logits = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.probe, Probe):
+            raise ValueError(f"the probe is {given.sort(self.probe)}, not a Probe")
         if self.name is not None and self.name not in self.probe.names:
             raise ValueError(unknown("class", self.name, self.probe.names, of="this probe"))
         if self.probe.texts:
@@ -112,13 +115,14 @@ class LogitDifference:
             ValueError: a word that is not one token, no words, or a word on both sides.
         """
         tokenizer = tokenizer_of(model)
-        sides = [[words] if isinstance(words, str) else list(words) for words in (positive, negative)]
+        given.check_model(model)
+        sides = [given.names(words, "the words of a logit difference") for words in (positive, negative)]
         if not all(sides):
             raise ValueError("a logit difference needs a word on each side")
         if both := set(sides[0]) & set(sides[1]):
             raise ValueError(f"{min(both)!r} stands on both sides of the logit difference")
         ids = [tuple(tokenizer.single(word) for word in words) for words in sides]
-        return cls(ids[0], ids[1], f"logit of {', '.join(sides[0])} − {', '.join(sides[1])}")
+        return cls(ids[0], ids[1], f"log p({', '.join(sides[0])}) − log p({', '.join(sides[1])})")
 
     def __call__(self, seen: Mapping[str, Tensor], logits: Tensor | None) -> Tensor:
         assert logits is not None

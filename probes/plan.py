@@ -17,12 +17,12 @@ from lens.progress import Progress
 from lens.sites import NamesFilter
 from probes import controls as control_tasks
 from probes import floor as floors_of
+from probes import given
 from probes.activations import Activations
 from probes.crossfit import Extras
 from probes.estimator import Kind, get_estimator
 from probes.floor import Answers, Floor, Place, Setting
 from probes.labelled import Labelled
-from probes.splits import Fold
 from probes.trial import READS, Trial
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Asked:
     targets: Sequence[str] | str | None
     positions: str | Sequence[str] | None
     penalties: Mapping[str, Penalties]
-    cv: int | Sequence[Fold]
+    cv: Any
     groups: bool | str | Sequence[str] | None
     controls: int | None
     permutations: int
@@ -72,24 +72,32 @@ class Plan:
 
 
 def plan(
-    store: Activations | Mapping[str, Tensor], labelled: Labelled, asked: Asked, progress: Progress
+    store: Activations | Mapping[str, Tensor | np.ndarray],
+    labelled: Labelled,
+    asked: Asked,
+    progress: Progress,
 ) -> Plan:
     """Check everything; read every activation once, so that one that is not finite is told before the work.
 
     Raises:
         ValueError: as for `probes.sweep`.
     """
-    kind = get_estimator(asked.estimator) if isinstance(asked.estimator, str) else asked.estimator
+    given.check_labelled(labelled)
+    if asked.model is not None:
+        given.check_model(asked.model)
+    kind = asked.estimator if isinstance(asked.estimator, Kind) else get_estimator(asked.estimator)
     kind.check_options(asked.options)
     store = store if isinstance(store, Activations) else Activations.of(store)
-    if asked.permutations < 0 or asked.bootstrap < 1:
-        raise ValueError(
-            f"permutations is {asked.permutations} and bootstrap {asked.bootstrap}; they are at least 0 and 1"
-        )
+    given.check_whole(0, permutations=asked.permutations, seed=asked.seed)
+    given.check_whole(1, bootstrap=asked.bootstrap, batch_size=asked.batch_size)
+    if asked.controls is not None:
+        given.check_whole(0, controls=asked.controls)
     penalties = resolve_penalties(kind, asked.penalties)
     places = _places(store, labelled, kind, asked.sites, asked.positions)
     grouped = regrouped(labelled, asked.groups)
-    names = [asked.targets] if isinstance(asked.targets, str) else list(asked.targets or [None])
+    names = [None] if asked.targets is None else given.names(asked.targets, "targets")
+    if not names:
+        raise ValueError("no targets are named; None stands for the main one")
     choice = len(places) > 1 or len(penalties) > 1
     trials = [
         Trial.of(
@@ -116,13 +124,13 @@ def plan(
     return Plan(asked, kind, trials, extras, places, penalties, setting, chosen)
 
 
-def resolve_penalties(kind: Kind, given: Mapping[str, Penalties]) -> tuple[float | None, ...]:
+def resolve_penalties(kind: Kind, asked: Mapping[str, Penalties]) -> tuple[float | None, ...]:
     """The penalties to choose among, those that regularise most first.
 
     Raises:
         ValueError: one that the kind does not have, none at all, or one that is not positive.
     """
-    named = {name: value for name, value in given.items() if value is not None}
+    named = {name: value for name, value in asked.items() if value is not None}
     for name in named:
         if name != kind.penalty:
             has = f"its penalty is {kind.penalty}" if kind.penalty else "it has no penalty"
@@ -134,7 +142,14 @@ def resolve_penalties(kind: Kind, given: Mapping[str, Penalties]) -> tuple[float
         if value != GRID:
             raise ValueError(f"{kind.penalty} is {value!r}; it is a number, several, or {GRID!r}")
         value = kind.grid
-    found = sorted({float(v) for v in ([value] if isinstance(value, int | float) else value)})
+    several = (
+        [value]
+        if isinstance(value, int | float | np.number)
+        else given.plain(value, f"values of {kind.penalty}")
+    )
+    if wrong := [v for v in several if isinstance(v, bool) or not isinstance(v, int | float | np.number)]:
+        raise ValueError(f"{kind.penalty} is {given.sort(wrong[0])}; it is a number, several, or {GRID!r}")
+    found = sorted({float(v) for v in several})
     if not found:
         raise ValueError(f"no value of {kind.penalty} is given")
     if wrong := [v for v in found if not 0 < v < float("inf")]:
@@ -156,7 +171,7 @@ def regrouped(labelled: Labelled, groups: bool | str | Sequence[str] | None) -> 
         return labelled
     if groups is False:
         return labelled.grouped_by()
-    return labelled.grouped_by(*([groups] if isinstance(groups, str) else groups))
+    return labelled.grouped_by(*given.names(groups, "groups (columns of the data)"))
 
 
 def _places(
@@ -195,8 +210,6 @@ def _extras(trial: Trial, kind: Kind, asked: Asked) -> Extras:
         types, folds = trial.types, trial.splits.outer
         several = types is not None and len(set(types)) > 1
         controls = int(several and control_tasks.recurring(types or (), folds) >= control_tasks.RECURRING)
-    elif controls < 0:
-        raise ValueError(f"controls is {controls}; it must be at least 0")
     elif controls:
         control_tasks.check_recurring(trial.types, trial.splits.outer)
     if asked.mdl and (READS[kind.target] != "classes" or not hasattr(kind.new(), "predict_proba")):

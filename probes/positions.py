@@ -107,6 +107,7 @@ def plan(
     labelled: Labelled,
     choice: Choice,
     progress: Progress = silent,
+    prepend_bos: bool | None = None,
 ) -> Plan:
     """Which tokens are read, in the order of the data's rows.
 
@@ -124,7 +125,7 @@ def plan(
         if i % 1000 == 0:
             progress(i, m, "aligning tokens")
         try:
-            ids, offsets = tokenizer.encode_with_offsets(text, add_special=True)
+            ids, offsets = _encoded(tokenizer, text, prepend_bos)
             arguments.check_length(model.cfg, len(ids))
         except ValueError as error:
             raise ValueError(f"text {i} {_short(text)}: {error}") from error
@@ -147,6 +148,27 @@ def plan(
     real = characters[:, 0] < characters[:, 1]
     token = token[real]
     return Plan(lengths, text_of[real], np.stack([token, token + 1], 1), characters[real])
+
+
+def check_prepend_bos(tokenizer: Tokenizer, prepend_bos: bool | None) -> None:
+    """Raise a ValueError unless the tokenizer can do what is asked for."""
+    if prepend_bos is not None and not isinstance(prepend_bos, bool):
+        raise ValueError(f"prepend_bos is {prepend_bos!r}; it is true, false, or none: as the tokenizer does")
+    if prepend_bos and tokenizer.bos_id is None:
+        raise ValueError("prepend_bos is true, and this tokenizer has no beginning-of-text token")
+
+
+def _encoded(
+    tokenizer: Tokenizer, text: str, prepend_bos: bool | None
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids as `tokenizer.prompt` gives them, and the characters of each; (0, 0) for what was added."""
+    if prepend_bos is None:
+        return tokenizer.encode_with_offsets(text, add_special=True)
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    if not prepend_bos:
+        return ids, offsets
+    assert tokenizer.bos_id is not None
+    return [tokenizer.bos_id, *ids], [(0, 0), *offsets]
 
 
 def _chosen(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lens import arguments
 from lens.text import tokenizer_of
+from probes import given
 
 if TYPE_CHECKING:
     from lens.model import Transformer
@@ -70,7 +71,7 @@ class Prompts:
                 raise ValueError(f"an id is outside the vocabulary of {model.cfg.name} (0 to {d_vocab - 1})")
             rows = [tuple(row) for row in ids.tolist()]
         else:
-            texts = [inputs] if isinstance(inputs, str) else list(inputs)
+            texts = [inputs] if isinstance(inputs, str) else given.texts(inputs)
             tokenizer = tokenizer_of(model)
             rows = [tuple(tokenizer.prompt(text)) for text in texts]
         if not rows:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens.progress import Progress, silent
+from probes import given
 from probes.batched import Problem, fit_many
 from probes.labelled import Labelled
 from probes.splits import Fold, folds
@@ -43,6 +44,10 @@ class Refit:
     folds: int = 5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        given.check_whole(2, folds=self.folds)
+        given.check_whole(0, seed=self.seed)
+
 
 @dataclass(frozen=True, eq=False)
 class Judge:
@@ -66,14 +71,14 @@ class Judge:
         Raises:
             ValueError: a target of another kind, or as for `probes.splits.folds`.
         """
-        given = labelled.target(target)
-        if isinstance(given, Classes):
-            y, names = np.array(given.labels), given.names
-        elif isinstance(given, Values):
-            y, names = np.array(given.values), ()
+        found = labelled.target(target)
+        if isinstance(found, Classes):
+            y, names = np.array(found.labels), found.names
+        elif isinstance(found, Values):
+            y, names = np.array(found.values), ()
         else:
             raise ValueError("the labels are syntactic heads; erasure is judged on classes or values")
-        labels = y if isinstance(given, Classes) else None
+        labels = y if isinstance(found, Classes) else None
         outer = folds(
             labelled.n, task.folds, labels=labels, groups=labelled.groups, seed=task.seed, names=names
         )

@@ -1,6 +1,7 @@
 """The pieces of one harvest: which texts form a shard, and a shard's activations.
 
-1. Consecutive texts are put into shards of at most so many rows. A shard's texts are cut into batches of similar
+1. Consecutive texts are put into shards of at most so many rows, and so many tokens that not much is lost where the
+   work is interrupted. A shard's texts are cut into batches of similar
    length. Both depend on the data only, so that every run makes the same batches, wherever it begins.
 2. A shard's vectors are held in float32 until it is complete, then narrowed; where a site's values do not fit the
    narrower type, that site stays float32 in that shard.
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from lens.tokens import Tokenizer
 
 
+WORK = 8192
+"""Tokens after which a shard ends, …"""
+MOST_SHARDS = 256
+"""… or this share of all tokens, if that is more: a manifest stays short."""
+
+
 @dataclass(frozen=True, eq=False)
 class Shards:
     """One harvest, cut into shards.
@@ -40,6 +47,7 @@ class Shards:
     Args:
         dtype: in which activations are kept.
         size: bytes of a shard before it is narrowed.
+        prepend_bos: whether a beginning-of-text token is put in front; None: as the tokenizer does.
     """
 
     model: Transformer
@@ -49,6 +57,7 @@ class Shards:
     sites: list[str]
     dtype: torch.dtype
     size: int
+    prepend_bos: bool | None = None
 
     @cached_property
     def wide(self) -> torch.dtype:
@@ -71,12 +80,17 @@ class Shards:
     def bounds(self) -> tuple[int, ...]:
         """The texts where shards begin, and m at the end."""
         most = max(1, self.size // (sum(self.widths.values()) * self.wide.itemsize))
-        bounds, held = [0], 0
-        for text, count in enumerate(np.diff(self._edges).tolist()):
-            if held and held + count > most:
+        lengths = np.where(np.diff(self._edges), self.plan.lengths, 0)
+        work = max(WORK, int(lengths.sum()) // MOST_SHARDS)
+        bounds, held, tokens = [0], 0, 0
+        for text, (count, length) in enumerate(
+            zip(np.diff(self._edges).tolist(), lengths.tolist(), strict=True)
+        ):
+            if held and (held + count > most or tokens + length > work):
                 bounds.append(text)
-                held = 0
+                held = tokens = 0
             held += count
+            tokens += length
         return (*bounds, len(self.labelled.texts))
 
     def rows(self, first: int, stop: int) -> int:
@@ -170,7 +184,7 @@ class Shards:
         found[site][torch.from_numpy(places)] = x.to(self.wide)
 
     def _ids(self, text: int) -> list[int]:
-        return self.tokenizer.encode(self.labelled.texts[text], add_special=True)
+        return self.tokenizer.prompt(self.labelled.texts[text], self.prepend_bos)
 
     def _name(self, row: int) -> str:
         if self.plan.offsets is None:

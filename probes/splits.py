@@ -15,23 +15,40 @@ Letters: n rows, k folds, c classes.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from probes import given
 
 Groups = Sequence[tuple[str, ...]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Fold:
-    """Rows to fit and rows to judge, sorted indices."""
+    """Rows to fit and rows to judge.
+
+    Args:
+        train, test: row numbers, each once, or a truth value for each row; kept as sorted int64.
+
+    Raises:
+        ValueError: something else, a row that stands twice, or no rows.
+    """
 
     train: np.ndarray
     test: np.ndarray
 
-    def __post_init__(self) -> None:
+    def __init__(self, train: Any, test: Any) -> None:
+        for name, values in (("train", train), ("test", test)):
+            rows = given.indices(values, f"the {name} rows of a fold")
+            unique, counts = np.unique(rows, return_counts=True)
+            if len(unique) < len(rows):
+                raise ValueError(f"row {unique[counts > 1][0]} stands twice among the {name} rows of a fold")
+            object.__setattr__(self, name, unique)
         if not len(self.train) or not len(self.test):
             raise ValueError(f"a fold has {len(self.train)} rows to fit and {len(self.test)} to judge")
 
@@ -104,7 +121,7 @@ def nested(
     return Splits(outer, inner)
 
 
-def given(
+def checked(
     outer: Sequence[Fold],
     n: int,
     *,
@@ -126,7 +143,8 @@ def given(
     for i, fold in enumerate(outer):
         rows = np.concatenate([fold.train, fold.test])
         if rows.min() < 0 or rows.max() >= n:
-            raise ValueError(f"fold {i + 1} names row {rows.max()}, and there are {n} rows")
+            wrong = rows.min() if rows.min() < 0 else rows.max()
+            raise ValueError(f"fold {i + 1} names row {wrong}, and there are {n} rows")
         if len(both := np.intersect1d(fold.train, fold.test)):
             raise ValueError(f"fold {i + 1}: row {both[0]} is on both sides")
         _check_fold(fold.train, labels, names, f"fold {i + 1}")
@@ -143,6 +161,49 @@ def given(
         found = folds(len(fold.train), k, labels=part, groups=kept, seed=seed, names=names)
         inner.append(tuple(Fold(fold.train[f.train], fold.train[f.test]) for f in found))
     return Splits(tuple(outer), tuple(inner))
+
+
+def asked(cv: Any) -> Any:
+    """How folds are asked for: a number of them, folds, or a scikit-learn splitter.
+
+    Args:
+        cv: a number; a list of `Fold`, of pairs (rows to fit, rows to judge), or what a splitter's `split` gives; or
+            a splitter.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
+        return int(cv)
+    if callable(getattr(cv, "split", None)) and not isinstance(cv, str):
+        return cv
+    what = "a number of folds, a list of (rows to fit, rows to judge), or a scikit-learn splitter"
+    if isinstance(cv, str) or not isinstance(cv, Iterable):
+        raise ValueError(f"cv is {given.sort(cv)}; it must be {what}")
+    found = []
+    for fold in cv:
+        if not isinstance(fold, Fold) and not (isinstance(fold, tuple | list) and len(fold) == 2):
+            raise ValueError(f"cv has {given.sort(fold)} where a fold should be; it must be {what}")
+        found.append(fold if isinstance(fold, Fold) else Fold(*fold))
+    return tuple(found)
+
+
+def split_by(splitter: Any, n: int, labels: np.ndarray | None, groups: Groups | None) -> tuple[Fold, ...]:
+    """The folds of a scikit-learn splitter, which sees the classes and the groups.
+
+    Raises:
+        ValueError: it cannot split these rows, or rows belong to several groups, which it could not keep together.
+    """
+    names = None
+    if groups is not None:
+        if any(len(set(row)) > 1 for row in groups):
+            raise ValueError(
+                "rows belong to several groups, and a splitter takes one; give a number of folds"
+            )
+        names = np.array([row[0] for row in groups])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The groups parameter is ignored")  # what leaks is refused later
+        return tuple(Fold(*fold) for fold in splitter.split(np.zeros((n, 1)), labels, names))
 
 
 def check_leaks(outer: Sequence[Fold], groups: Groups | None) -> None:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens.progress import Progress, silent
+from probes import given
 from probes.directions import unit
 from probes.intervals import mean_interval, percentiles, resampled_means
 from probes.language_loss import text_losses
@@ -133,16 +134,22 @@ def steer(
         ValueError: a site, direction, dose or measure that cannot be; a measure of a site before the steered one;
             fewer than two prompts and no `sd`; no spread along the direction.
     """
+    given.check_model(model)
     prompts, measured = Prompts.of(model, inputs), as_measure(measure)
     texts = prompts if loss_on is None else Prompts.of(model, loss_on)
     job = _Steering.of(model, direction, site, name, start)
     job.suffix.check_reads(measured.reads)
+    for dose in given.plain(doses, "doses"):
+        if isinstance(dose, bool) or not isinstance(dose, int | float):
+            raise ValueError(f"doses are numbers, and {given.sort(dose)} is none")
     places = sorted({float(dose) for dose in doses})
     if len(places) < 2 or not all(map(math.isfinite, places)):
         raise ValueError(f"a curve needs two different, finite doses or more, not {list(doses)}")
     if groups is not None and len(groups) != len(prompts):
         raise ValueError(f"there are {len(prompts)} prompts and {len(groups)} groups")
     prompts.at(start if isinstance(start, int) else "last")
+    if sd is not None and not isinstance(sd, int | float):
+        raise ValueError(f"sd is {given.sort(sd)}; it must be a number")
     size = job.spread(prompts, batch_size, progress) if sd is None else float(sd)
     if not math.isfinite(size) or size <= 0:
         raise ValueError(f"one dose is {size}; it must be above 0")
@@ -193,6 +200,7 @@ def generate_steered(
     Raises:
         ValueError: as for `steer`, or as for `generate`.
     """
+    given.check_model(model)
     job = _Steering.of(model, direction, site, name, start)
     prompts = Prompts.of(model, inputs)
     first = _first(start, prompts.lengths)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lens.progress import Progress, silent
 from lens.sites import NamesFilter
+from probes import given, splits
 from probes.activations import Activations
 from probes.crossfit import Found, crossfit
 from probes.estimator import Kind
@@ -32,7 +33,6 @@ from probes.floor import Answers, Place
 from probes.labelled import Labelled
 from probes.plan import Asked, Penalties, Plan, activations, plan
 from probes.probe import Probe
-from probes.splits import Fold
 from probes.swept import INSIDE, Sweep, chosen_inside, rows_of, tabled
 from probes.trial import Trial
 
@@ -43,7 +43,7 @@ CONSTANT = 1e-12  # a spread below this share of the largest value is rounding
 
 
 def sweep(
-    store: Activations | Mapping[str, Tensor],
+    store: Activations | Mapping[str, Tensor | np.ndarray],
     labelled: Labelled,
     estimator: str | Kind = "logistic",
     *,
@@ -52,7 +52,7 @@ def sweep(
     positions: str | Sequence[str] | None = None,
     C: Penalties = None,
     alpha: Penalties = None,
-    cv: int | Sequence[Fold] = 5,
+    cv: Any = 5,
     groups: bool | str | Sequence[str] | None = None,
     controls: int | None = None,
     permutations: int = 0,
@@ -71,14 +71,15 @@ def sweep(
     """Judge probes at every site. The same arguments give the same numbers, bit for bit on a CPU.
 
     Args:
-        store: activations of the labelled rows: a store, or tensors [n, d] by site.
+        store: activations of the labelled rows: a store, or tensors or NumPy arrays [n, d] by site.
         estimator: a kind of `probes.estimators`.
         sites: of the store; a shorthand such as "resid_post" for all its layers; None: all.
         targets: by name; None: the main one.
         positions: for a store of all tokens, which token of each row: "last", "first", "mean", or several.
         C, alpha: the kind's penalty: a number, several to choose among inside the folds, or "grid", the kind's own.
             None: the kind's default (ridge: chosen by leave-one-out on the rows that are fitted).
-        cv: how many folds; or folds that someone made.
+        cv: how many folds; or folds that someone made, a list of `probes.Fold` or of pairs (rows to fit, rows to
+            judge); or a scikit-learn splitter, which sees classes and groups.
         groups: None: those of the data, which are kept together; False: none; or columns of the data by name.
         controls: how many control tasks; None: one, where word types recur, else none.
         permutations: of the labels, behind the p-value, fitted with the penalties chosen for the real labels.
@@ -98,10 +99,23 @@ def sweep(
         Cancelled: the watcher asked for it.
     """
     asked = Asked(
-        estimator, sites, targets, positions, {"C": C, "alpha": alpha}, cv, groups, controls, permutations, mdl,
-        floors, metrics, model, answers, seed, bootstrap, dict(options or {}), batch_size, device,
+        estimator, sites, targets, positions, {"C": C, "alpha": alpha}, splits.asked(cv), groups, controls,
+        permutations, mdl, _listed(floors, "floors"), _listed(metrics, "metrics"), model, answers, seed, bootstrap,
+        _options(options), batch_size, device,
     )  # fmt: skip
     return _Sweeping(plan(store, labelled, asked, progress), progress).run()
+
+
+def _listed(names: Any, what: str) -> list[str] | None:
+    return None if names is None else given.names(names, what)
+
+
+def _options(options: Any) -> dict[str, Any]:
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(
+            f"options are {given.sort(options)}; they must be values by name, such as {{'tol': 1e-4}}"
+        )
+    return dict(options or {})
 
 
 class _Sweeping:
@@ -200,13 +214,20 @@ def _warn(kind: Kind, place: Place, found: Sequence[Found]) -> None:
         warnings.warn(text, ConvergenceWarning, stacklevel=3)
 
 
+def _told(cv: Any) -> int | str:
+    """How folds were asked for."""
+    if isinstance(cv, int):
+        return cv
+    return f"{len(cv)} folds that were given" if isinstance(cv, tuple) else " ".join(repr(cv).split())
+
+
 def _record(p: Plan) -> dict[str, Any]:
     """What was asked and of what, as plain JSON types."""
     setting, data, asked = p.setting, p.setting.labelled, p.asked
     cv, groups = asked.cv, asked.groups
     return {
         "estimator": p.kind.name, "penalty": p.kind.penalty, "penalties": list(p.penalties),
-        "options": dict(setting.options), "cv": cv if isinstance(cv, int) else f"{len(cv)} folds that were given",
+        "options": dict(setting.options), "cv": _told(cv),
         "groups": groups if groups is None or isinstance(groups, bool | str) else list(groups),
         "seed": asked.seed, "bootstrap": asked.bootstrap, "permutations": asked.permutations, "floors": list(p.floors),
         "data": {

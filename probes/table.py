@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lens.nearest import nearest
+from probes import given
 from probes.targets import Classes, Target, Values
 
 SPAN = ("start", "end")
@@ -142,7 +143,8 @@ def rows_of(
     Raises:
         ValueError: one line that names the source and the line.
     """
-    groups = [group] if isinstance(group, str) else list(group)
+    groups = given.names(group, "groups")
+    values = given.names(values, "values")
     if values and label == "label" and label not in table.columns:
         label = ""
     texts = table.texts(text)
@@ -209,7 +211,7 @@ def csv_table(path: str | Path) -> Table:
     Raises:
         ValueError: it cannot be read, is empty, or a line has more or fewer values than the header.
     """
-    return _collected(path, _csv_rows(Path(path)))
+    return _collected(path, _csv_rows(given.path(path)))
 
 
 def jsonl_table(path: str | Path) -> Table:
@@ -218,7 +220,41 @@ def jsonl_table(path: str | Path) -> Table:
     Raises:
         ValueError: it cannot be read, is empty, or a line is no object.
     """
-    return _collected(path, _jsonl_rows(Path(path)))
+    return _collected(path, _jsonl_rows(given.path(path)))
+
+
+def table_of(data: Any) -> Table:
+    """What holds columns in memory: columns by name, a pandas data frame, a list of rows that are mappings.
+
+    Raises:
+        ValueError: something else, columns of different lengths, or no rows.
+    """
+    if isinstance(data, Table):
+        return data
+    import pandas as pd
+
+    if isinstance(data, pd.DataFrame):
+        data = {str(name): data[name].astype(object).where(data[name].notna(), None) for name in data.columns}
+    elif isinstance(data, list | tuple) and data and all(isinstance(row, Mapping) for row in data):
+        keys = dict.fromkeys(key for row in data for key in row)
+        data = {key: [row.get(key) for row in data] for key in keys}
+    if not isinstance(data, Mapping):
+        raise ValueError(
+            f"the table is {given.sort(data)}; give columns by name, {{'text': […], 'label': […]}}, a data frame or "
+            "a list of rows; Labelled.from_csv reads a file"
+        )
+    columns = {str(name): given.plain(values, f"the values of {name!r}") for name, values in data.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    for name, length in lengths.items():
+        if length != next(iter(lengths.values())):
+            raise ValueError(
+                f"the table's column {name!r} has {length} rows, and {next(iter(lengths))!r} has "
+                f"{next(iter(lengths.values()))}"
+            )
+    n = next(iter(lengths.values()), 0)
+    if not n:
+        raise ValueError("the table has no rows")
+    return Table("table", "the table", "a table in memory", columns, [f"row {i}" for i in range(n)])
 
 
 def huggingface_table(data: Any) -> Table:
@@ -230,6 +266,11 @@ def huggingface_table(data: Any) -> Table:
     if isinstance(data, dict):
         raise ValueError(
             f"a data set has the splits {', '.join(map(repr, data))}; give one, data[{next(iter(data), '')!r}]"
+        )
+    if not hasattr(data, "column_names") or not hasattr(data, "features"):
+        raise ValueError(
+            f"the data set is {given.sort(data)}; give one split of a datasets.Dataset; Labelled.from_table takes "
+            "columns by name, a data frame or a list of rows"
         )
     if not len(data):
         raise ValueError("the data set has no rows")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from probes import given
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +54,18 @@ class Classes:
         return {name: int(count) for name, count in zip(self.names, found, strict=True)}
 
     @classmethod
-    def of(cls, labels: Sequence[Any] | np.ndarray) -> Classes:
+    def of(cls, labels: Any) -> Classes:
         """From labels of any kind, known by their names; classes are in the order of their names.
 
         Raises:
             ValueError: a row has no label: None or NaN.
         """
+        labels = given.plain(labels, "labels")
         for i, label in enumerate(labels):
+            if isinstance(label, list | tuple | dict):
+                raise ValueError(
+                    f"row {i} has the label {label!r}; a label is one text, number or truth value"
+                )
             if label is None or (isinstance(label, float) and math.isnan(label)):
                 raise ValueError(f"row {i} has no label: it is {label}")
         written = [str(label) for label in labels]
@@ -94,6 +101,8 @@ class Values:
             raise ValueError(
                 f"values are [n, {len(self.names)}] for {len(self.names)} names, not {list(values.shape)}"
             )
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"values are numbers, not {values.dtype}")
         object.__setattr__(self, "values", fixed(values, np.float64))
         if wrong := np.argwhere(~np.isfinite(self.values)).tolist():
             row, column = wrong[0]
@@ -106,8 +115,17 @@ class Values:
 
     @classmethod
     def of(cls, values: Sequence[float | int] | np.ndarray, name: str, unit: str = "") -> Values:
-        """One value per row, [n]."""
-        return cls(np.asarray(values, dtype=np.float64).reshape(-1, 1), (name,), unit)
+        """One value per row, [n].
+
+        Raises:
+            ValueError: another shape, or values that are no finite numbers.
+        """
+        found = np.asarray(given.plain(values, "values"))
+        if found.ndim != 1:
+            raise ValueError(
+                f"values are one for each row, [n], not {list(found.shape)}; Values takes [n, t]"
+            )
+        return cls(found[:, None], (name,), unit)
 
     def take(self, rows: np.ndarray) -> Values:
         """Those rows."""
@@ -173,6 +191,18 @@ class Heads:
 
 
 Target = Classes | Values | Heads
+
+
+def check_targets(targets: Any) -> None:
+    """Raise a ValueError unless these are targets by name."""
+    if not isinstance(targets, Mapping):
+        raise ValueError(f"targets are {given.sort(targets)}; they must be targets by name")
+    for name, target in targets.items():
+        if not isinstance(target, Target):
+            raise ValueError(
+                f"target {name!r} is {given.sort(target)}; it must be probes.Classes.of(labels), "
+                "probes.Values.of(numbers, name) or probes.Heads(rows)"
+            )
 
 
 def fixed(values: np.ndarray, dtype: type | np.dtype) -> np.ndarray:

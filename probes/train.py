@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lens.progress import Progress, silent
+from probes import given
 from probes.activations import Activations
 from probes.config import Config
 from probes.estimator import get_estimator
 from probes.floor import Answers, get_floor
+from probes.harvest import check_folder, harvest
 from probes.labelled import Labelled
 from probes.plan import check_whole_texts, regrouped, resolve_penalties
 from probes.store import Run, predictions_of
@@ -38,7 +40,7 @@ PACKAGE = "lens-workbench"
 def train(
     model: Transformer,
     labelled: Labelled,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     *,
     source: Mapping[str, Any] | None = None,
     progress: Progress = silent,
@@ -47,14 +49,18 @@ def train(
     """Judge probes at every layer and keep those that are fitted to all rows.
 
     Args:
-        config: the settings; None: those of `settings`, by the names of `probes.Config` (`site="mlp_out"`, …).
-            `config.model` and `config.dataset` are only recorded: the model and the rows are those given.
+        config: the settings, or some of them by name; None: those of `settings`, by the names of `probes.Config`
+            (`site="mlp_out"`, …). `model` and `dataset` are only recorded: the model and the rows are those given.
         source: further words about the data, for the record.
 
     Raises:
         ValueError: what cannot be done, in one line; as far as possible before the model runs.
         Cancelled: the watcher asked for it.
     """
+    given.check_model(model)
+    given.check_labelled(labelled)
+    if isinstance(config, Mapping):
+        config, settings = None, {**config, **settings}
     if config is None:
         config = Config.of({"dataset": labelled.name, "model": model.name, **settings})
     elif settings:
@@ -102,18 +108,22 @@ def _with_penalties(config: Config) -> Config:
 
 
 def check(labelled: Labelled, config: Config) -> None:
-    """What can be known without the model: estimator, penalties, targets, groups, folds, names of floors.
+    """What can be known without the model: layers, folder, estimator, penalties, targets, groups, folds, floors.
 
     Raises:
         ValueError: what cannot be done.
     """
     kind = get_estimator(config.estimator)
+    check_whole_texts(kind, labelled, config.positions == "all")
+    if config.layers != "all":
+        layers_of(str(config.layers))
+    if config.activations is not None:
+        check_folder(config.activations)
     penalties = resolve_penalties(kind, {"C": config.C, "alpha": config.alpha})
     grouped = regrouped(labelled, config.groups)
     for name in config.floors or ():
         get_floor(name)
     for target in config.targets or [None]:
-    check_whole_texts(kind, labelled, config.positions == "all")
         Trial.of(
             grouped, target, kind, cv=config.cv, seed=config.seed, metrics=config.metrics, bootstrap=1,
             inside=len(penalties) > 1,
@@ -148,11 +158,9 @@ def harvested(
     Raises:
         ValueError: the folder is of another model, of other data, or lacks a site.
     """
-    from probes.harvest import harvest
-
     return harvest(
         model, labelled, sites, positions=config.positions, dtype=config.keep, out=config.activations,
-        batch_size=config.batch_size, progress=progress,
+        prepend_bos=config.prepend_bos, batch_size=config.batch_size, progress=progress,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,7 @@ class Trial:
         target: str | None,
         kind: Kind,
         *,
-        cv: int | Sequence[Fold] = 5,
+        cv: Any = 5,
         inside: bool = True,
         metrics: Sequence[str] | None = None,
         seed: int = 0,
@@ -130,7 +131,7 @@ class Trial:
         """A target of labelled rows; None: the main one. Groups are those of `labelled`.
 
         Args:
-            cv: how many folds, or folds that someone made.
+            cv: what `splits.asked` gives: how many folds, folds that someone made, or a splitter.
             inside: whether there must be folds inside the folds, to choose in.
             metrics: by name; None: all of that sort of target.
 
@@ -150,12 +151,14 @@ class Trial:
         y, names = _densely(found)
         groups = _kept_together(labelled, kind, reads)
         labels = y if reads == "classes" else None
+        if not isinstance(cv, int | tuple | list):
+            cv = splits.split_by(cv, labelled.n, labels, groups)
         if isinstance(cv, int):
             parts = splits.nested(
                 labelled.n, cv, labels=labels, groups=groups, seed=seed, names=names, inside=inside
             )
         else:
-            parts = splits.given(
+            parts = splits.checked(
                 cv, labelled.n, labels=labels, groups=groups, seed=seed, names=names, inside=inside
             )
         judged = parts.judged

@@ -29,6 +29,7 @@ from torch import Tensor
 from lens.progress import Progress, silent
 from lens.sites import resolve
 from lens.taps import Halt, Taps
+from probes import given
 from probes.directions import unit
 from probes.intervals import mean_interval
 from probes.prompts import At, Batch, Inputs, Prompts
@@ -138,6 +139,7 @@ def writers(
         ValueError: a site that is not one stream, a model that normalises the stream itself (post-norm), a direction
             of another width, a position that a prompt does not have, prompts that do not pair up.
     """
+    given.check_model(model)
     full = _stream(model, site)
     u = unit(direction, model.cfg.d_model, name)
     sides = [(Prompts.of(model, inputs), at)]

@@ -86,7 +86,7 @@ def test_subset() -> None:
 def test_fingerprints_are_of_content() -> None:
     rows = words()
     assert rows.fingerprint == words().fingerprint and len(rows.fingerprint) == 64
-    relabelled = replace(rows, targets={"kind": Classes.of("abcde")})
+    relabelled = replace(rows, targets={"kind": Classes.of(list("abcde"))})
     moved = replace(rows, spans=np.array(rows.spans) - [1, 0])
     retold = replace(rows, texts=("The cat sit", rows.texts[1]))
     regrouped = replace(rows, groups=None)
@@ -130,7 +130,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     },
     r"row 0: the characters 7 to 7 \(word\) are not in": {"spans": np.array([[7, 7]] * 5)},
     r"row 0: the characters -1 to 3 \(all\) are not in": {"places": {"all": np.array([[-1, 3]] * 5)}},
-    "there are 5 rows, and target 'kind' has 2": {"targets": {"kind": Classes.of("ab")}},
+    "there are 5 rows, and target 'kind' has 2": {"targets": {"kind": Classes.of(list("ab"))}},
     "there are 5 rows, and column 'n' has 3": {"columns": {"n": np.arange(3)}},
     "there are 5 rows, and groups has 1": {"groups": (("a",),)},
     "there are 5 rows, and types has 1": {"types": ("a",)},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from probes.splits import Fold, check_leaks, folds, given, nested, together
+from probes.splits import Fold, check_leaks, checked, folds, nested, together
 
 Groups = list[tuple[str, ...]]
 
@@ -82,8 +82,8 @@ def test_groups_within_groups_are_dealt_as_one() -> None:
 def test_given_folds_are_checked() -> None:
     labels = np.array([0, 1] * 10)
     good = [Fold(np.arange(12), np.arange(12, 20))]
-    assert len(given(good, 20, labels=labels).inner[0]) == 3
-    assert given(good, 20, labels=labels, inside=False).inner == ((),)
+    assert len(checked(good, 20, labels=labels).inner[0]) == 3
+    assert checked(good, 20, labels=labels, inside=False).inner == ((),)
     leaky = [("x",)] * 13 + [("y",)] * 7
     for outer, options, message in (
         ([], {}, "no folds are given"),
@@ -93,7 +93,7 @@ def test_given_folds_are_checked() -> None:
         (good, {"groups": leaky}, "fold 1: the group 'x' leaks, it has rows on both sides; row 12"),
     ):
         with pytest.raises(ValueError, match=message):
-            given(outer, 20, labels=labels, **options)
+            checked(outer, 20, labels=labels, **options)
 
 
 def test_mistakes() -> None:

@@ -91,6 +91,30 @@ def test_values_are_shown_as_a_map(app, probe_folder, places):
     assert at.selectbox(key="steer_to_values_2").value == "longitude"
 
 
+@pytest.mark.parametrize("kind", ["mlp", "attention-pooling"])
+def test_probes_that_are_not_linear_are_shown_and_offer_no_steering(app, tmp_path, induction, kind):
+    shelf, runner = Shelf(lambda name, progress: induction), Runner()
+    asked = {
+        "dataset": probing.REPEATS,
+        "model": MODEL,
+        "estimator": kind,
+        "floors": ["majority"],
+        "bootstrap": 20,
+    }
+    job = probing.start(
+        runner, shelf, probing.Source(probing.REPEATS), 40, Config.of(asked), ["last"], tmp_path
+    )
+    assert job.wait(120) and job.state == "done", job.error
+    (run,) = tmp_path.iterdir()
+    at = app("probes", tmp_path, model=MODEL, probe=run.name)
+    assert not at.exception and not at.error
+    assert [m.label for m in at.metric] == ["Accuracy", "Best floor"]
+    assert f"{kind} on resid_post" in texts(at.caption)
+    assert any(s.value.startswith("How do the rows lie in layer") for s in at.subheader)
+    assert f"{kind} probes have no direction to steer along; ccs, k-sparse" in texts(at.info)
+    assert not [box for box in at.selectbox if str(box.key).startswith("steer_to")]
+
+
 def test_probes_without_their_rows_still_show_scores(app, probe_folder, last, tmp_path):
     shutil.copytree(probe_folder / last, tmp_path / last)
     (tmp_path / last / probing.TABLE).unlink()

@@ -7,7 +7,7 @@ every run of a page runs it as a script.
 import streamlit as st
 from starlette.middleware import Middleware
 
-from dashboard import gate, options, page, pages
+from dashboard import gate, options, page, pages, state
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     if options.given().run is not None and "page" not in st.session_state and not st.query_params:
         page.open_given_run(shown.url_path)
     shown.run()
+    state.told()
 
 
 if __name__ == "__main__":

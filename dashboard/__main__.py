@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",
     "client.showErrorLinks": False,
+    "global.disableWidgetStateDuplicationWarning": True,
     "theme.light.primaryColor": "#2563eb",
     "theme.dark.primaryColor": "#3b82f6",
 }

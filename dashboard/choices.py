@@ -64,6 +64,7 @@ def model_box(view: View, *, new: bool = False) -> str:
     st.selectbox(
         "Model",
         options,
+        index=options.index(name),
         accept_new_options=new,
         help="A known model, or type a folder, a .gguf file or a Hugging Face id" if new else None,
         key=bound["key"],

@@ -57,7 +57,14 @@ def show(where: str, title: str) -> Opened | None:
     name = view.run or next(iter(known))
     heading, chooser = st.columns([8, 4], vertical_alignment="bottom", gap="medium")
     with chooser:
-        st.selectbox("Run", list(known), label_visibility="collapsed", **state.bound("run", name, **ANEW))
+        names = list(known)
+        st.selectbox(
+            "Run",
+            names,
+            index=names.index(name),
+            label_visibility="collapsed",
+            **state.bound("run", name, **ANEW),
+        )
     try:
         run = runs.open_run(name)
     except (ValueError, OSError) as error:

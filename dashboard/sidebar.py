@@ -84,13 +84,9 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
     known = known_tasks()
     options = [*([from_run] if from_run else []), *known, OWN]
     now = source(view, name, model)
-    key = "prompts_from"
-    if st.session_state.get(key) != now:
-        st.session_state[key] = now
     found, why = _found(view, name, model, now)
 
-    def changed() -> None:
-        to = st.session_state[key]
+    def change(to: str) -> None:
         if to == OWN:
             words = found.words if found is not None else Words("")
             state.put(prompt=words.clean, corrupt=words.corrupt, answer=words.answer, wrong=words.wrong)
@@ -100,7 +96,7 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
             state.put(**AFRESH, task=to, run=None)
 
     st.selectbox(
-        "Prompts", options, key=key, on_change=changed,
+        "Prompts", options, index=options.index(now), **state.shown("prompts_from", now, change),
         format_func=lambda option: known[option].title if option in known else option,
         help="A task's pairs, a saved run's, or your own texts: edit any box below",
     )  # fmt: skip
@@ -109,15 +105,17 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
         say(plain(why))
     elif now != OWN and found.batch is not None and len(found.batch) > 1:
         last = len(found.batch) - 1
+        example = min(view.example or 0, last)
         st.slider(
-            "Pair", 0, last, **state.bound("example", min(view.example or 0, last), query=None),
+            "Pair", 0, last, example, **state.bound("example", example, query=None),
             help="Which of the pairs is looked at",
         )  # fmt: skip
     words = found.words if found is not None else _typed(view)
     _texts(view, words)
     if found is not None:
+        names = subject.metrics()
         st.selectbox(
-            "Metric", subject.metrics(), **state.bound("metric", found.metric),
+            "Metric", names, index=names.index(found.metric), **state.bound("metric", found.metric),
             format_func=lambda metric: metric.replace("_", " "),
             help="What patches, ablations and circuits are judged by",
         )  # fmt: skip
@@ -182,7 +180,7 @@ def _texts(view: View, words: Words) -> None:
 
     def box(name: str) -> dict[str, Any]:
         others = {key: text for key, text in shown.items() if key != name}
-        return state.bound(name, shown[name], **others, query=None)
+        return {"value": shown[name], **state.bound(name, shown[name], **others, query=None)}
 
     limit: dict[str, Any] = {"max_chars": state.LONGEST}
     st.text_area("Clean prompt", height=90, help="Ctrl + Enter takes it over", **box("prompt"), **limit)

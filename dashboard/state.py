@@ -198,11 +198,38 @@ def _notice(*why: str) -> None:
 def bound(name: str, value: Any, **also: Any) -> dict[str, Any]:
     """`key` and `on_change` of a widget that shows the view's field `name` and changes it.
 
-    `value` is what the widget must show now; `also` are other fields that change with it.
+    `value` is what the widget must show now, and must be given to the widget as its `index`, `value` or `default` as
+    well (see `shown`); `also` are other fields that change with it.
+    """
+    return shown(f"view_{name}", value, lambda to: put(**{**also, name: to}))
+
+
+def shown(key: str, value: Any, change: Callable[[Any], None]) -> dict[str, Any]:
+    """`key` and `on_change` of a widget that must show `value` now; `change` gets what a person chooses instead.
+
+    Streamlit tells the browser of a value that is set here in one run only, and drops what it has not sent yet when
+    the next run begins. A browser that so never heard of it shows the widget's default; therefore that is the
+    value too, and a value whose run did not end is set again.
     """
     import streamlit as st
 
-    key = f"view_{name}"
-    if st.session_state.get(key) != value:
-        st.session_state[key] = value
-    return {"key": key, "on_change": lambda: put(**{**also, name: st.session_state[key]})}
+    session = st.session_state
+    unheard: dict[str, list[Any]] = session.setdefault("unheard", {})  # and what the browser may still show
+    if session.get(key) != value:
+        unheard[key] = [session[key]] if key in session else []
+    if key in unheard:
+        session[key] = value
+
+    def changed() -> None:
+        if session[key] in unheard.get(key, []):
+            return  # the browser says what it still shows, not what a person chose
+        change(session[key])
+
+    return {"key": key, "on_change": changed}
+
+
+def told() -> None:
+    """The run has ended: the browser is being told of every value that was set in it."""
+    import streamlit as st
+
+    st.session_state.get("unheard", {}).clear()

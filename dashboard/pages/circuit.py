@@ -45,7 +45,7 @@ def show() -> None:
     shown = min(found.view.edges or FIRST_SHOWN, most)
     a, b, c = st.columns([6, 3, 3], vertical_alignment="bottom", gap="medium")
     if most > 1:
-        a.slider("Edges shown, strongest first", 1, most, **state.bound("edges", shown))
+        a.slider("Edges shown, strongest first", 1, most, shown, **state.bound("edges", shown))
     with b:
         beside(found)
     with c:
@@ -92,8 +92,10 @@ def beside(found: Opened) -> None:
     """Which other run is drawn in the same graph."""
     others = [name for name in runs.folders() if name != found.name]
     if others:
+        names = [None, *others]
         st.selectbox(
-            "Compare with", [None, *others], **state.bound("other", found.view.other, run=found.name),
+            "Compare with", names, index=names.index(found.view.other),
+            **state.bound("other", found.view.other, run=found.name),
             format_func=lambda name: name or "no other circuit",
         )  # fmt: skip
 
@@ -302,7 +304,8 @@ def groups(found: Opened, written: Notes) -> None:
         return
     names = list(written.groups)
     st.pills(
-        "Groups", names, format_func=plain, **state.bound("group", found.view.group, run=found.name),
+        "Groups", names, format_func=plain, default=found.view.group,
+        **state.bound("group", found.view.group, run=found.name),
         help="Begin a group from a selected node",
     )  # fmt: skip
     chosen = written.groups.get(found.view.group or "")

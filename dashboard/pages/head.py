@@ -92,17 +92,11 @@ def choose(view: View, found: Subject, at: tuple[int, int]) -> tuple[View, list[
         why = f"{view.beside!r} is no head of {found.model.name} and no counterfactual of this prompt"
         view = state.refuse(view, "beside", why)
     left, right, _ = st.columns([2, 5, 3], vertical_alignment="bottom")
-    left.selectbox("Head", heads, **state.bound("node", head_name(*at)))
-    key, now = "beside", view.beside or NOTHING
-    if st.session_state.get(key) != now:
-        st.session_state[key] = now
-
-    def changed() -> None:
-        to = st.session_state[key]
-        state.put(beside=None if to == NOTHING else to)
-
+    name, now = head_name(*at), view.beside or NOTHING
+    left.selectbox("Head", heads, index=heads.index(name), **state.bound("node", name))
     right.selectbox(
-        "Beside it", options, key=key, on_change=changed,
+        "Beside it", options, index=options.index(now),
+        **state.shown("beside", now, lambda to: state.put(beside=None if to == NOTHING else to)),
         format_func=lambda o: "the same head on the counterfactual" if o == CORRUPT else o,
     )  # fmt: skip
     sides = [Side(at, found.ids, head_name(*at), "main")]

@@ -91,17 +91,10 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
     No scores while those asked for are being computed.
     """
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    key = "rank_by"
-    now = view.sort or BY_LAYER
-    if st.session_state.get(key) != now:
-        st.session_state[key] = now
-
-    def changed() -> None:
-        to = st.session_state[key]
-        state.put(sort=None if to == BY_LAYER else to)
-
+    orders, now = [BY_LAYER, *titles()], view.sort or BY_LAYER
     row.selectbox(
-        "Order", [BY_LAYER, *titles()], key=key, on_change=changed, width=260,
+        "Order", orders, index=orders.index(now), width=260,
+        **state.shown("rank_by", now, lambda to: state.put(sort=None if to == BY_LAYER else to)),
         format_func=lambda title: "by layer" if title == BY_LAYER else title,
     )  # fmt: skip
     with row:
@@ -148,7 +141,7 @@ def with_effects(view: View, subject: Subject, columns: Columns) -> None:
     if n > 1:
         sizes = sorted({1, min(PAIRS, n), n, over})
         st.segmented_control(
-            "Pairs", sizes, required=True, **state.bound("over", over),
+            "Pairs", sizes, default=over, required=True, **state.bound("over", over),
             format_func=lambda size: "this pair" if size == 1 else f"{size} pairs",
         )  # fmt: skip
     found = effects(subject, over)

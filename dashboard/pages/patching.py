@@ -105,7 +105,7 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
     kind = view.site or HEADS
     st.segmented_control(
         "What is patched", list(known), format_func=known.__getitem__, required=True,
-        **state.bound("site", kind, layer=None),
+        default=kind, **state.bound("site", kind, layer=None),
     )  # fmt: skip
     row = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
     n = len(subject.batch)
@@ -114,7 +114,7 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
         sizes = sorted({1, min(SOME, n), n, over})
         with row:
             st.segmented_control(
-                "On", sizes, required=True, **state.bound("over", over),
+                "On", sizes, default=over, required=True, **state.bound("over", over),
                 format_func=lambda k: "this pair" if k == 1 else f"all {n} pairs" if k == n else f"{k} pairs",
                 help="The mean over several pairs says more of the behaviour, and takes as many times as long",
             )  # fmt: skip
@@ -122,7 +122,7 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
         names = receivers(Graph.of(subject.model.cfg), view.node, receiver)
         with row:
             st.selectbox(
-                "Paths end at", names, **state.bound("receiver", receiver),
+                "Paths end at", names, index=names.index(receiver), **state.bound("receiver", receiver),
                 help="Direct paths from every node to this input. Select a node to choose one of its inputs",
             )  # fmt: skip
     elif kind != ESTIMATE:

@@ -107,8 +107,10 @@ def choose(known: dict[str, Listed], name: str | None) -> None:
             return known[one].title
         return f"{known[one].title} · {created:%-d %b %H:%M}"
 
+    names = list(known)
     st.selectbox(
-        "Probes", list(known), format_func=title, placeholder="Choose a run", label_visibility="collapsed",
+        "Probes", names, format_func=title, placeholder="Choose a run", label_visibility="collapsed",
+        index=None if name is None else names.index(name),
         **state.bound("probe", name, target=None, layer=None, model=None),
     )  # fmt: skip
 
@@ -137,7 +139,9 @@ def header(run: Run, target: str) -> None:
     about, config = run.targets[target], run.config
     if len(run.targets) > 1:
         bound = state.bound("target", target)
-        st.segmented_control("Target", list(run.targets), **bound, required=True, format_func=plain)
+        st.segmented_control(
+            "Target", list(run.targets), default=target, **bound, required=True, format_func=plain
+        )
     curve, chosen = run.curve(target), run.inside(target)
     best = curve.loc[curve.score.idxmax()]
     row = best if chosen is None else chosen

@@ -245,8 +245,10 @@ def comparing(view: View, run: Run, name: str, found: list[Listed]) -> None:
     if not others:
         st.caption("There is no other run to compare with.")
         return
+    names = [None, *others]
     st.selectbox(
-        "With", [None, *others], **state.bound("other", view.other), format_func=lambda o: o or "no other run",
+        "With", names, index=names.index(view.other), **state.bound("other", view.other),
+        format_func=lambda o: o or "no other run",
     )  # fmt: skip
     if view.other is None:
         return

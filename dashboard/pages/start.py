@@ -57,14 +57,11 @@ def task_box(view: View, name: str, model: Any | None) -> str | None:
     known = sidebar.known_tasks()
     now = sidebar.source(view, name, model) if model is not None else view.task or choices.usual_task(name)
     shown = now if now in known else None
-    if st.session_state.get("choose_task") != shown or "choose_task" not in st.session_state:
-        st.session_state["choose_task"] = shown
-
-    def changed() -> None:
-        state.put(**sidebar.AFRESH, task=st.session_state["choose_task"], run=None)
-
+    names = list(known)
     st.selectbox(
-        "Task", list(known), key="choose_task", on_change=changed, format_func=lambda key: known[key].title,
+        "Task", names, index=None if shown is None else names.index(shown),
+        format_func=lambda key: known[key].title,
+        **state.shown("choose_task", shown, lambda to: state.put(**sidebar.AFRESH, task=to, run=None)),
         placeholder="Your own prompts" if now == sidebar.OWN else f"The pairs of {now}",
     )  # fmt: skip
     if now not in known:

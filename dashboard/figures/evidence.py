@@ -18,8 +18,11 @@ MARKS = {"embed": ("diamond", "#a21caf"), "head": ("circle", BLUE), "mlp": ("squ
 OTHER = ("triangle-up", GREY)
 
 
-def size_curve(curve: Mapping[str, Any], *, circuit: int | None = None) -> go.Figure:
-    """Faithfulness at growing sizes with its 95% interval, beside random edges; a line at the circuit's size."""
+def size_curve(curve: Mapping[str, Any], *, circuit: tuple[int, float | None] | None = None) -> go.Figure:
+    """Faithfulness at growing sizes with its 95% interval, beside random edges; a star at the circuit.
+
+    `circuit`: how many edges it has, and the faithfulness of just these, where that is known.
+    """
     import plotly.graph_objects as go
 
     sizes, ends = curve["n_edges"], curve["intervals"]
@@ -38,11 +41,22 @@ def size_curve(curve: Mapping[str, Any], *, circuit: int | None = None) -> go.Fi
     _line(figure, sizes, curve["faithfulness"], "strongest edges", BLUE, "circle", "solid")
     _line(figure, random["n_edges"], random["faithfulness"], "random edges", GREY, "x", "dash")
     figure.add_hline(y=1.0, line={"color": GREY, "width": 1, "dash": "dot"})
-    if circuit:
-        _at(figure, circuit, "this circuit")
+    if circuit is not None and circuit[0]:
+        _at(figure, circuit[0], "" if circuit[1] is not None else "this circuit")
+    if circuit is not None and circuit[0] and circuit[1] is not None:
+        _star(figure, circuit[0], circuit[1])
     figure.update_xaxes(title="edges kept", type="log")
     figure.update_yaxes(title="faithfulness", tickformat=".0%")
     return _sized(figure, 330)
+
+
+def _star(figure: go.Figure, size: int, faithfulness: float) -> None:
+    """The circuit itself, which need not have the edges that the curve takes."""
+    figure.add_scatter(
+        x=[size], y=[faithfulness], mode="markers", name="this circuit",
+        marker={"symbol": "star", "size": 15, "color": ORANGE, "line": {"width": 1, "color": "white"}},
+        hovertemplate="this circuit: %{x:,} edges<br>faithfulness %{y:.1%}<extra></extra>",
+    )  # fmt: skip
 
 
 def _at(figure: go.Figure, size: int, text: str) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from circuits import evidence
+from circuits.compare import Comparison
 from circuits.planted.difficulty import PRESETS
 from circuits.planted.planting import plantings
 from circuits.store import Run
@@ -161,8 +162,22 @@ def start_all(found: Opened, kinds: list[str]) -> None:
 
 
 def curve(piece: dict[str, Any], found: Opened) -> None:
-    st.plotly_chart(
-        figures.size_curve(piece, circuit=found.run.circuit.n_edges), config=PLOT, key="figure_curve"
+    run = found.run
+    own = (run.circuit.n_edges, run.summary["circuits"][-1]["faithfulness"])
+    st.plotly_chart(figures.size_curve(piece, circuit=own), config=PLOT, key="figure_curve")
+    st.caption(plain(why_beside(run)))
+
+
+def why_beside(run: Run) -> str:
+    """Why the circuit can lie beside the curve: whether it has the edges that the curve takes at its size."""
+    n = run.circuit.n_edges
+    both = Comparison(run.circuit, run.scores.top(n)).shared.n_edges
+    if both == n:
+        return f"The star is this circuit: it has the {n:,} edges that score strongest, as the curve at that size."
+    how = str(run.info.get("algorithm") or "other means")
+    return (
+        f"The star is this circuit, whose edges were chosen by {how}. The curve takes the edges that score strongest, "
+        f"whatever they connect: of its {n:,} at that size the circuit has {both:,}, so the two keep different shares."
     )
 
 

@@ -153,9 +153,14 @@ def test_every_piece_has_a_figure_and_a_sentence(run, gathered):
         with pytest.raises(ValueError, match=f"{question.kind} is damaged"):
             answer(question, {question.kind: {"x": 1}}, run.summary)
     assert answer(QUESTIONS[1], {"completeness": {"skipped": "no nodes"}}, {}) == "Not asked: no nodes."
-    curve = evidence.size_curve(gathered["curve"], circuit=run.circuit.n_edges)
+    curve = evidence.size_curve(gathered["curve"], circuit=(run.circuit.n_edges, 0.67))
     assert list(curve.data[1].y) == gathered["curve"]["faithfulness"]
     assert list(curve.data[2].y) == gathered["curve"]["random"]["faithfulness"]
+    assert (curve.data[3].name, *curve.data[3].x, *curve.data[3].y) == (
+        "this circuit",
+        run.circuit.n_edges,
+        0.67,
+    )
     assert curve.layout.annotations[-1].x == pytest.approx(math.log10(run.circuit.n_edges))
     sets = gathered["completeness"]["sets"]
     assert list(evidence.knock_outs(gathered["completeness"]).data[1].y) == [row["circuit"] for row in sets]

@@ -151,6 +151,8 @@ def test_units_of_the_activations_do_not_matter(name: str) -> None:
     """Fits are to standardised features: probes of x and of a x + b decide the same where the fit came to rest."""
     kind = get_estimator(name)
     x, mask, y = problem(kind, 3, torch.float64)
+    flat = x if mask is None else x[mask]
+    x = (x - flat.mean(0)) / flat.std(0)
     a, b = (
         torch.logspace(2, -2, D).double(),
         100 * torch.randn(D, generator=torch.Generator().manual_seed(3)).double(),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lens import text
+from lens import sounds, text
 from lens.config import EmbedConfig, ModelConfig, PatchConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
+from lens.taps import AnyTaps
 
 if TYPE_CHECKING:
     from lens.model import Transformer
@@ -48,9 +49,9 @@ class Span:
         return cls(
             start,
             last,
-            embeds=start == 0 and not is_stream(given),
+            embeds=start == 0 and not is_stream(given, cfg),
             unembeds=stop is None,
-            encodes=cfg.source is not None and _reads_source(given),
+            encodes=cfg.source is not None and _reads_source(given, cfg),
         )
 
     def fires(self, site: Site) -> bool:
@@ -68,18 +69,19 @@ class Span:
         return " ".join([layers, " and ".join(ends)]).strip()
 
 
-def is_stream(given: Any) -> bool:
-    """Is this a residual stream, rather than text or ids?"""
+def is_stream(given: Any, cfg: ModelConfig) -> bool:
+    """Is this a residual stream, rather than text, ids, images, or what a model that reads sounds takes for one?"""
     if isinstance(given, ModelInputs):
         return given.stream is not None
-    return isinstance(given, Tensor) and given.is_floating_point() and given.ndim != 4
+    floats = isinstance(given, Tensor) and given.is_floating_point()
+    return floats and given.ndim != 4 and not sounds.reads(cfg)
 
 
-def _reads_source(given: Any) -> bool:
+def _reads_source(given: Any, cfg: ModelConfig) -> bool:
     """Does a run of this begin with the encoder?"""
     if isinstance(given, ModelInputs):
         return isinstance(given.source, ModelInputs)
-    return not is_stream(given)
+    return not is_stream(given, cfg)
 
 
 def check_sites(model: Transformer, names: Iterable[str], span: Span) -> None:
@@ -137,7 +139,8 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     if model.cfg.source is not None:
         given, mask = with_source(model, given, mask)
     if isinstance(given, Tensor):
-        stream, image = (given if is_stream(given) else None), (given if given.ndim == 4 else None)
+        stream = given if is_stream(given, model.cfg) else None
+        image = given if given.ndim == 4 else None
         given = ModelInputs(ids=given if stream is image is None else None, image=image, stream=stream)
     elif not isinstance(given, ModelInputs):
         given = text.to_inputs(model, given)
@@ -152,8 +155,9 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     if model.cfg.embed.patches is not None:
         check_image(given.image, model.cfg.embed.patches, model.cfg.name)
         return replace(given, image=given.image.to(model.dtype)).to(model.device)  # type: ignore[union-attr]
-    if given.image is not None:
-        raise ValueError(f"{model.cfg.name} reads tokens, not images")
+    if given.image is not None or given.mel is not None:
+        what = "images" if given.mel is None else "sounds"
+        raise ValueError(f"{model.cfg.name} reads tokens, not {what}")
     return replace(given, ids=tokens(given, model.cfg.embed, model.cfg.name)).to(model.device)
 
 
@@ -186,19 +190,16 @@ def with_source(model: Transformer, given: Any, mask: Tensor | None) -> tuple[An
     """Inputs of an encoder–decoder: what is not said to be the target is the source, and its mask."""
     cfg = model.cfg
     assert cfg.source is not None
-    if is_stream(given) or isinstance(given, ModelInputs):
+    if is_stream(given, cfg) or isinstance(given, ModelInputs):
         given = given if isinstance(given, ModelInputs) else ModelInputs(stream=given)
         source = given.source
-    elif isinstance(given, Tensor):
+    elif isinstance(given, Tensor) and not sounds.reads(cfg):
         source, given, mask = ModelInputs(ids=given, mask=mask), ModelInputs(), None
     else:
         given = text.to_inputs(model, given)
         source = given.source
     if isinstance(source, ModelInputs):
-        ids = None if source.stream is not None else tokens(source, cfg.source.embed, cfg.name)
-        source = replace(source, ids=ids)
-        if source.stream is not None:
-            check_stream(source.stream, cfg.source.stack.d_model)
+        source = _checked_source(model, source)
     if given.ids is None and given.stream is None and source is not None:
         given = ModelInputs(ids=text.start_of(cfg, source.n_rows))
     rows = None if source is None else source.n_rows
@@ -207,10 +208,55 @@ def with_source(model: Transformer, given: Any, mask: Tensor | None) -> tuple[An
     return replace(given, source=source), mask
 
 
+def _checked_source(model: Transformer, source: ModelInputs) -> ModelInputs:
+    """A source as the encoder takes it: a stream, mel frames or ids."""
+    cfg = model.cfg
+    assert cfg.source is not None
+    if source.stream is not None:
+        check_stream(source.stream, cfg.source.stack.d_model)
+        return replace(source, ids=None)
+    if cfg.source.embed.mel is not None:
+        return replace(source, mel=sounds.checked(source.mel, cfg).to(model.dtype))
+    return replace(source, ids=tokens(source, cfg.source.embed, cfg.name))
+
+
 def check_stream(stream: Tensor, d_model: int) -> None:
     """Raise unless this is a residual stream of that width."""
     if stream.ndim != 3 or stream.shape[-1] != d_model:
         raise ValueError(f"a residual stream is [batch, pos, {d_model}], not {tuple(stream.shape)}")
+
+
+def n_positions(embed: EmbedConfig, given: ModelInputs) -> int:
+    """How many positions a run of these has."""
+    return given.n if given.stream is not None or embed.n_fixed is None else embed.n_fixed
+
+
+def ends(model: Transformer, given: ModelInputs, valid: Tensor | None, taps: AnyTaps) -> Tensor | None:
+    """Where each text's vector is read, [b]; None where that is the first token, or no vector is looked at.
+
+    Raises:
+        ValueError: it is not known which tokens these are, or none of a text's ends it.
+    """
+    pooler = model.cfg.pooler
+    if pooler is None or pooler.at == "first" or not model.pools(taps):
+        return None
+    if given.ids is None:
+        name = f"{model.cfg.name} reads a text's vector where the text ends"
+        raise ValueError(f"{name}: give the ids beside the stream, as ModelInputs(stream=…, ids=…)")
+    ids = given.ids.to(model.device)
+    if valid is not None:
+        ids = ids.masked_fill(~valid[:, -ids.shape[1] :], -1)
+    if pooler.at == "highest":
+        return ids.argmax(-1)
+    found = ids == pooler.token
+    check_ends(found, f"token {pooler.token}, which ends a text of {model.cfg.name}")
+    return found.to(torch.uint8).argmax(-1)
+
+
+def check_ends(found: Tensor, what: str) -> None:
+    """Raise unless every row [b, p] has a place that was looked for."""
+    if not bool(found.any(-1).all()):
+        raise ValueError(f"row {int((~found.any(-1)).nonzero()[0])} has no {what}")
 
 
 def check_ids(what: str, ids: Tensor, n: int, where: str) -> None:

@@ -1,9 +1,11 @@
 """What encoders say of a whole text, or of each token: a pooled vector, and logits over classes.
 
-Letters: b batch, p position, d d_model, c classes.
+Letters: b batch, p position, d d_model, c classes, o entries of the pooled vector.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,20 +16,27 @@ from lens.frame import Frame
 from lens.mlp import ACTIVATIONS
 from lens.taps import OFF, AnyTaps
 
+if TYPE_CHECKING:
+    from lens.model import Transformer
+
 
 class Pooler(nn.Module):
-    """A layer on the last stream at each text's first token (arXiv 1810.04805, §3.1)."""
+    """One token's stream, and a layer on it: the first token's (arXiv 1810.04805, §3.1), or the last's."""
 
     hook_pooler_pre = "pooler.hook_pooler_pre"
     hook_pooler_out = "pooler.hook_pooler_out"
 
     def __init__(self, cfg: PoolerConfig, d_model: int) -> None:
         super().__init__()
-        self.act = ACTIVATIONS[cfg.act_fn]
-        self.dense = nn.Linear(d_model, d_model)
+        self.act = None if cfg.act_fn is None else ACTIVATIONS[cfg.act_fn]
+        self.dense = nn.Linear(d_model, cfg.d_out or d_model, bias=cfg.bias) if cfg.layer else None
 
-    def forward(self, first: Float[Tensor, "b d"], taps: AnyTaps = OFF) -> Float[Tensor, "b d"]:
-        return taps(self.hook_pooler_out, self.act(taps(self.hook_pooler_pre, self.dense(first))))
+    def forward(self, x: Float[Tensor, "b d"], taps: AnyTaps = OFF) -> Float[Tensor, "b o"]:
+        if self.dense is not None:
+            x = self.dense(x)
+        if self.act is not None:
+            x = self.act(taps(self.hook_pooler_pre, x))
+        return taps(self.hook_pooler_out, x)
 
 
 class Classifier(nn.Module):
@@ -44,9 +53,27 @@ class Classifier(nn.Module):
         return taps(self.hook_logits, self.linear(x))
 
 
+def read_token(x: Float[Tensor, "b p d"], frame: Frame) -> Float[Tensor, "b d"]:
+    """The stream where each row's vector is read: at `frame.ends`, or else at its first token."""
+    return (
+        first_token(x, frame) if frame.ends is None else x[torch.arange(len(x), device=x.device), frame.ends]
+    )
+
+
 def first_token(x: Float[Tensor, "b p d"], frame: Frame) -> Float[Tensor, "b d"]:
     """The stream at each row's first token that is not padding."""
     if frame.valid is None:
         return x[:, 0]
     first = frame.valid.to(torch.uint8).argmax(-1)
     return x[torch.arange(len(x), device=x.device), first]
+
+
+def classes(
+    model: Transformer, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF
+) -> Float[Tensor, "b *p c"] | None:
+    """Logits over classes from the normalised last stream; None where there is only a pooler, or neither."""
+    of_tokens = model.cfg.classifier is not None and model.cfg.classifier.of == "token"
+    vector = read_token(x, frame)
+    if model.pooler is not None:
+        vector = model.pooler(vector, taps)
+    return None if model.classifier is None else model.classifier(x if of_tokens else vector, taps)

@@ -98,13 +98,14 @@ class Experts:
 class PatchConfig:
     """An image as a row of positions (ViT, arXiv 2010.11929): one per patch, in reading order.
 
-    With `class_token`, a learned vector stands in front of them.
+    With `class_token`, a learned vector stands in front of them. `bias` is that of the map of patches.
     """
 
     image_size: tuple[int, int]  # height, width
     patch_size: tuple[int, int]
     n_channels: int = 3
     class_token: bool = True
+    bias: bool = True
 
     @property
     def n_positions(self) -> int:
@@ -113,8 +114,23 @@ class PatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MelConfig:
+    """A sound as a row of positions (Whisper, arXiv 2212.04356): `n_frames` mel frames through two convolutions.
+
+    Both reach over three frames, and the second takes every other one.
+    """
+
+    n_mels: int
+    n_frames: int
+
+    @property
+    def n_positions(self) -> int:
+        return (self.n_frames + 1) // 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    """Token ids, or the patches of an image, to the first residual stream.
+    """Token ids, the patches of an image, or the mel frames of a sound, to the first residual stream.
 
     Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two); `sinusoidal`
     ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
@@ -135,6 +151,13 @@ class EmbedConfig:
     norm_eps: float | None = None
     project: Literal["tokens", "sum"] = "tokens"
     patches: PatchConfig | None = None  # in place of tokens; `d_vocab` is 0
+    mel: MelConfig | None = None  # likewise
+
+    @property
+    def n_fixed(self) -> int | None:
+        """How many positions every input has; None for texts, which have as many as they have."""
+        front = self.patches or self.mel
+        return None if front is None else front.n_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,9 +250,19 @@ class UnembedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolerConfig:
-    """One vector per text: a layer of `d_model` entries on the last stream at the first token."""
+    """One vector per text: the normalised last stream at one token, and a `layer` on it.
 
-    act_fn: str = "tanh"
+    It is read `at` the first token of the text; at the first that is `token` (CLIP's end of text); or at the one
+    of the highest id (CLIP's, where its configuration tells another id). The layer has `d_out` entries (None:
+    `d_model`) and an activation function (None: it is linear).
+    """
+
+    act_fn: str | None = "tanh"
+    at: Literal["first", "token", "highest"] = "first"
+    token: int | None = None
+    layer: bool = True
+    d_out: int | None = None
+    bias: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +292,9 @@ class ModelConfig:
     """A whole model. Sizes of the stack are readable here under TransformerLens's names.
 
     With a `source`, this is an encoder–decoder, `embed` and `stack` are the decoder's, and its texts begin
-    with `start_token`.
+    with `start_token`, and with the `forced` ones behind it where nothing else is asked for (Whisper).
+
+    With `vision`, this is the model of texts of two that make one vector each (CLIP), and `vision` that of images.
 
     A model may have any of the three heads. What a run gives is the logits of the unembedding; without one,
     those of the classifier; with neither, the last residual stream.
@@ -275,6 +310,8 @@ class ModelConfig:
     classifier: ClassifierConfig | None = None
     source: SourceConfig | None = None
     start_token: int | None = None
+    forced: tuple[int, ...] = ()
+    vision: ModelConfig | None = None
     tied: bool = False  # W_U is W_E: one tensor, taken from the checkpoint's tensors, not from its config
     hf: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the config it came from
 

@@ -1,7 +1,7 @@
-"""Token ids, or the patches of an image, to the first residual stream.
+"""Token ids, the patches of an image, or the mel frames of a sound, to the first residual stream.
 
-Letters: b batch, p position, c channel, y row, x column, d d_model, w width of the sum (d_embed where the sum is
-projected).
+Letters: b batch, p position, c channel, y row, x column, m mel, t frame, d d_model, w width of the
+sum (d_embed where the sum is projected).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lens.config import EmbedConfig
 from lens.frame import Frame
+from lens.mel import Mel
 from lens.norm import Norm
 from lens.patches import Patches
 from lens.taps import OFF, AnyTaps
@@ -29,7 +30,8 @@ class Embed(nn.Module):
         late = cfg.project == "sum"
         width = cfg.d_embed if late else d_model
         self.patches = None if cfg.patches is None else Patches(cfg.patches, cfg.d_embed)
-        if self.patches is None:
+        self.mel = None if cfg.mel is None else Mel(cfg.mel, cfg.d_embed, prefix)
+        if cfg.n_fixed is None:
             self.tokens = nn.Embedding(cfg.d_vocab, cfg.d_embed)
         self.project = nn.Linear(cfg.d_embed, d_model, bias=late) if late or cfg.d_embed != d_model else None
         rows = None if cfg.n_positions is None else cfg.n_positions + cfg.position_offset
@@ -39,13 +41,16 @@ class Embed(nn.Module):
 
     def forward(
         self,
-        given: Int[Tensor, "b p"] | Float[Tensor, "b c y x"],
+        given: Int[Tensor, "b p"] | Float[Tensor, "b c y x"] | Float[Tensor, "b m t"],
         frame: Frame,
         taps: AnyTaps = OFF,
         types: Int[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b p d"]:
-        """`given` are token ids, or images; `types` are all 0 where they are not given."""
-        x = self.tokens(given) if self.patches is None else self.patches(given)
+        """`given` are token ids, images, or mel frames; `types` are all 0 where they are not given."""
+        if self.mel is not None:
+            x = self.mel(given, taps)
+        else:
+            x = self.tokens(given) if self.patches is None else self.patches(given)
         if self.cfg.scale != 1.0:
             x = x * torch.tensor(self.cfg.scale, dtype=x.dtype, device=x.device)
         late = self.cfg.project == "sum"

@@ -36,8 +36,7 @@ class Encoder(nn.Module):
         """What the decoder looks at; `frame` is that of the source."""
         x = given.stream
         if x is None:
-            assert given.ids is not None
-            x = self.embed(given.ids, frame, taps, given.types)
+            x = self.embed(given.given, frame, taps, given.types)
         x = self.stack(x, frame, taps)
         if self.stack.ln_final is not None:
             x = self.stack.ln_final(x, taps)
@@ -57,8 +56,9 @@ def encoded(model: Transformer, given: ModelInputs, past: KeyValues | None, taps
             raise ValueError(f"{model.cfg.name} needs a source: see `ModelInputs.source` and `to_inputs`")
         return past.encoded.for_rows(given.n_rows)
     if isinstance(source, ModelInputs):
-        arguments.check_length(model.cfg, source.n, source=True)
-        valid = arguments.validity(source.mask, None, source.n, source.n_rows, model.device)
-        frame = Frame(source.n, valid=valid, causal=False, device=model.device, dtype=model.dtype)
+        n = arguments.n_positions(model.encoder.cfg.embed, source)
+        arguments.check_length(model.cfg, n, source=True)
+        valid = arguments.validity(source.mask, None, n, source.n_rows, model.device)
+        frame = Frame(n, valid=valid, causal=False, device=model.device, dtype=model.dtype)
         source = model.encoder(source.to(model.device), frame, taps)
     return Encoded(source.stream, source.valid).for_rows(given.n_rows)

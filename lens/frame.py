@@ -43,6 +43,7 @@ class Frame:
         self.device = valid.device if valid is not None else device
         self.global_tokens = global_tokens
         self.encoded: Encoded | None = None  # what cross-attention looks at
+        self.ends: Int[Tensor, " b"] | None = None  # where texts' vectors are read, if not at the first token
         self._made: dict[Any, Any] = {}
         self._masks: dict[int | None, Tensor | None] = {}
         self._tables: dict[Rotary, tuple[Tensor, Tensor]] = {}

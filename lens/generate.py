@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lens import sounds
 from lens.arguments import check_causal
 from lens.arguments import inputs as inputs_of
 from lens.inputs import ModelInputs
@@ -49,7 +50,8 @@ def generate(
 ) -> Any:
     """The text(s) given and what they are continued with; for ids (or inputs that hold them), ids [b, p + new].
 
-    An encoder–decoder gives what it says to a source, without the source.
+    An encoder–decoder gives what it says to a source, without the source; of a sound, text where it has a
+    tokenizer.
 
     A row of ids that ends early is filled with the end-of-text token (0, where there is none).
 
@@ -124,10 +126,13 @@ class Stream:
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         check_causal(model.cfg, "it does not continue them")
+        if model.cfg.unembed is None:
+            raise ValueError(f"{model.cfg.name} has no unembedding: it does not continue texts")
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(stop):
             raise ValueError("a stop string is empty; every text contains it")
-        self.model, self.limit, self.stop, self.given = model, max_new_tokens, stop, inputs
+        self.model, self.limit, self.stop = model, max_new_tokens, stop
+        self.given: Any = inputs
         self.source = None
         if model.cfg.source is not None:
             given = inputs_of(model, inputs, None, 0).to(model.device)
@@ -170,14 +175,22 @@ class Stream:
                 return
             ids, mask, source = token[:, None], None, None  # the past keeps what the encoder made
 
+    @property
+    def in_words(self) -> bool:
+        """Is text to be given back: was text given, or a sound to a model that has words?"""
+        given = self.given
+        if sounds.reads(self.model.cfg):
+            return self.model.tokenizer is not None and not isinstance(given, ModelInputs)
+        return isinstance(given, str) or (isinstance(given, list) and isinstance(given[0], str))
+
     def result(self) -> Any:
         """Text(s) for text, ids for ids. What answers a source stands alone, behind the token that begins it."""
-        if self.source is not None and not isinstance(self.given, Tensor | ModelInputs):
+        if self.source is not None and self.in_words:
             said = [row.said for row in self.rows]
-            return said[0] if isinstance(self.given, str) else said
+            return said[0] if isinstance(self.given, str) or sounds.is_one(self.given) else said
         if isinstance(self.given, str):
             return self.given + self.rows[0].said
-        if not isinstance(self.given, Tensor | ModelInputs):
+        if self.in_words:
             return [text + row.said for text, row in zip(self.given, self.rows, strict=True)]
         width = max(len(row.new) for row in self.rows)
         pad = 0 if self.eos is None else self.eos

@@ -7,6 +7,7 @@ Letters: b batch, p position, k cached and new positions, d d_model. Shapes are 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,11 +15,20 @@ from torch import Tensor
 from lens.encoded import Encoded
 
 
+@runtime_checkable
+class Array(Protocol):
+    """An array of numpy, or an image of Pillow."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
     """Inputs of one run; `Transformer.to_inputs` makes them, and every way of running takes them.
 
-    Either `ids`, or `image`s, or the `stream` that a run starts from. `mask`: True (1) where a token is real,
+    Either `ids`, or `image`s, or `mel` frames, or the `stream` that a run starts from; ids beside a stream only
+    tell where texts end, for models that pool there. `mask`: True (1) where a token is real,
     over cached and new positions; None where all are. `types`: 0 for the first text of a pair, 1 for the
     second; None where all are 0. `global_tokens`: True at tokens that see all others and are seen by all
     (Longformer). `source`: what the encoder of an encoder–decoder reads, or what it made of that; the rest is
@@ -27,6 +37,7 @@ class ModelInputs:
 
     ids: Tensor | None = None  # [b, p]
     image: Tensor | None = None  # [b, channel, row, column], as the model's processor scales it
+    mel: Tensor | None = None  # [b, mel, frame], as the model's feature extractor makes them
     stream: Tensor | None = None  # [b, p, d]
     mask: Tensor | None = None  # [b, k]
     types: Tensor | None = None  # [b, p]
@@ -35,12 +46,12 @@ class ModelInputs:
 
     @property
     def given(self) -> Tensor:
-        """Ids, image or stream.
+        """Ids, image, mel frames or stream.
 
         Raises:
             ValueError: there is none of them.
         """
-        given = next((x for x in (self.stream, self.image, self.ids) if x is not None), None)
+        given = next((x for x in (self.stream, self.image, self.mel, self.ids) if x is not None), None)
         if given is None:
             raise ValueError("inputs need token ids or a residual stream")
         return given
@@ -51,12 +62,12 @@ class ModelInputs:
 
     @property
     def n(self) -> int:
-        """How many positions there are, unless it is an image."""
+        """How many positions there are, unless it is an image or a sound."""
         return self.given.shape[1]
 
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same on `device`."""
-        names = ("ids", "image", "stream", "mask", "types", "global_tokens")
+        names = ("ids", "image", "mel", "stream", "mask", "types", "global_tokens")
         moved = {name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
         source = self.source
         if isinstance(source, ModelInputs):

@@ -3,7 +3,7 @@
 A model is frozen after loading. What a run reads and edits is an argument of the run (`taps`), so one model
 serves any number of threads and sessions.
 
-Letters: b batch, p position, k cached and new positions, d d_model, v vocabulary.
+Letters: b batch, p position, k cached and new positions, d d_model, v vocabulary, n image, m text.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lens import arguments, text
+from lens import arguments, contrast, text
 from lens.block import Block
 from lens.cache import ActivationCache
-from lens.classifier import Classifier, Pooler, first_token
+from lens.classifier import Classifier, Pooler, classes
 from lens.config import ModelConfig
+from lens.contrast import Contrast
 from lens.embed import Embed
 from lens.encoded import Encoded
 from lens.encoder import Encoder, encoded
 from lens.frame import Frame
 from lens.generate import generate
 from lens.hooks import Hooks, edits_from, hooked, joined
-from lens.inputs import ModelInputs
+from lens.inputs import Array, ModelInputs
 from lens.kv import KeyValues
 from lens.norm import Norm
 from lens.parameters import aliases_of
@@ -37,7 +38,7 @@ from lens.taps import OFF, AnyTaps, Edits, Halt, Taps
 from lens.unembed import LogitsAt, Unembed, positions
 from lens.uninitialised import Uninitialised
 
-Inputs = str | list[str] | list[tuple[str, str]] | Tensor | ModelInputs
+Inputs = str | list[Any] | Tensor | Array | ModelInputs
 
 
 class Transformer(nn.Module):
@@ -46,6 +47,7 @@ class Transformer(nn.Module):
     Args:
         cfg: what the model is.
         tokenizer: text ↔ ids; without one, only ids are accepted.
+        preprocessing: settings of the Hugging Face processor that makes its inputs of pictures or sounds.
         revision: a hash of the weights' source, for provenance and caching.
         origin: where the weights came from, in words.
     """
@@ -53,10 +55,12 @@ class Transformer(nn.Module):
     unembed: Unembed  # absent where `cfg.unembed` is None
 
     def __init__(
-        self, cfg: ModelConfig, tokenizer: Any = None, *, revision: str = "", origin: str = ""
-    ) -> None:
+        self, cfg: ModelConfig, tokenizer: Any = None, *, preprocessing: dict[str, Any] | None = None,
+        revision: str = "", origin: str = "",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.cfg, self.tokenizer, self.revision, self.origin = cfg, tokenizer, revision, origin
+        self.preprocessing = preprocessing
         self.encoder = None if cfg.source is None else Encoder(cfg.source)
         prefix, final = ("", "ln_final") if cfg.source is None else ("decoder.", "decoder_final_ln")
         self.embed = Embed(cfg.embed, cfg.d_model, prefix)
@@ -65,6 +69,8 @@ class Transformer(nn.Module):
         self.classifier = None if cfg.classifier is None else Classifier(cfg.classifier, cfg.d_model)
         if cfg.unembed is not None:
             self.unembed = Unembed(cfg.unembed, cfg.d_model)
+        self.vision = None if cfg.vision is None else Transformer(cfg.vision, preprocessing=preprocessing)
+        self.contrast = None if cfg.vision is None else Contrast()
         self._tie()
         self.sites: dict[str, Site] = sites_of(cfg)
         self._text_sites = tuple(name for name in self.sites if name.startswith(("pooler.", "classifier.")))
@@ -79,16 +85,17 @@ class Transformer(nn.Module):
         tokenizer: Any = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        revision: str = "",
-        origin: str = "",
+        **about: Any,
     ) -> Transformer:
         """A frozen model with the given weights, which it takes over without a copy where it can.
+
+        `about` is what else a `Transformer` is made with.
 
         Raises:
             ValueError: a weight is missing, unknown, or of another shape.
         """
         with torch.device("meta"), Uninitialised():
-            model = cls(cfg, tokenizer, revision=revision, origin=origin)
+            model = cls(cfg, tokenizer, **about)
         state = {name: t.to(device=device, dtype=dtype) for name, t in state.items()}
         state |= {name: state[same] for name, same in aliases_of(cfg).items() if same in state}
         try:
@@ -128,8 +135,8 @@ class Transformer(nn.Module):
         without one the last residual stream, [b, p, d].
 
         Args:
-            inputs: text, texts, pairs of texts, ids [b, p] or [p], or what `to_inputs` gives; with
-                `start_at_layer` > 0, a residual stream [b, p, d].
+            inputs: text, texts, pairs of texts, ids [b, p] or [p], pictures, waveforms, or what `to_inputs`
+                gives; with `start_at_layer` > 0, a residual stream [b, p, d].
             attention_mask: True (1) where a token is real, over cached and new positions. Texts of different
                 lengths are padded and masked by themselves.
             taps: what this run reads and edits.
@@ -148,11 +155,11 @@ class Transformer(nn.Module):
         taps = joined(self, taps)  # hooks of the context act where they can
         given = arguments.inputs(self, inputs, attention_mask, span.start)
         arguments.check_past(past, given.n_rows, span, self.cfg)
-        patches = self.cfg.embed.patches
-        n = given.n if given.image is None or patches is None else patches.n_positions
+        n = arguments.n_positions(self.cfg.embed, given)
         arguments.check_logits_at(logits_at, given.n_rows, n)
         frame = self.frame(n, attention_mask=given.mask, past=past, batch=given.n_rows)
         frame.global_tokens = arguments.global_tokens(self.cfg, given, frame.valid, self.device)
+        frame.ends = arguments.ends(self, given, frame.valid, taps) if span.unembeds else None
         if self.encoder is not None:
             frame.encoded = encoded(self, given, past, taps)
         x = given.stream
@@ -183,22 +190,15 @@ class Transformer(nn.Module):
             return self.to_logits(x, taps, logits_at)
         if self.ln_final is not None:
             x = self.ln_final(x, taps)
-        classes, unembeds = None, self.cfg.unembed is not None
-        if not unembeds or taps.wants(*self._text_sites):
-            classes = self.classify(x, frame, taps)
-        if unembeds:
+        said = classes(self, x, frame, taps) if self.pools(taps) else None
+        if self.cfg.unembed is not None:
             return self.unembed(positions(x, logits_at), taps)
-        return positions(x, logits_at) if classes is None else classes
+        return positions(x, logits_at) if said is None else said
 
-    def classify(
-        self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF
-    ) -> Float[Tensor, "b *p c"] | None:
-        """Logits over classes from the normalised last stream; None where there is only a pooler, or neither."""
-        of_tokens = self.cfg.classifier is not None and self.cfg.classifier.of == "token"
-        vector = first_token(x, frame)
-        if self.pooler is not None:
-            vector = self.pooler(vector, taps)
-        return None if self.classifier is None else self.classifier(x if of_tokens else vector, taps)
+    def pools(self, taps: AnyTaps = OFF) -> bool:
+        """Do runs with these taps use the pooler and classifier?"""
+        only = self.classifier is not None and self.cfg.unembed is None
+        return only or taps.wants(*self._text_sites)
 
     def to_logits(
         self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, logits_at: LogitsAt = None
@@ -315,14 +315,15 @@ class Transformer(nn.Module):
         return text.to_tokens(self, texts, prepend_bos)[0]
 
     def to_inputs(
-        self, texts: Inputs, prepend_bos: bool | None = None, targets: str | list[str] | None = None
+        self, texts: Inputs, prepend_bos: bool | None = None, targets: str | list[str] | Tensor | None = None
     ) -> ModelInputs:
-        """Text, texts, pairs or ids as one value that every way of running takes; see `lens.text.to_inputs`.
+        """Text, texts, pairs, ids, pictures or sounds as one value that every way of running takes; see
+        `lens.text.to_inputs`.
 
         Raises:
             ValueError: as `to_tokens`; or ids do not fit the model.
         """
-        if isinstance(texts, Tensor | ModelInputs):
+        if isinstance(texts, ModelInputs) or (isinstance(texts, Tensor) and targets is None):
             return arguments.inputs(self, texts, None, 0)
         return text.to_inputs(self, texts, prepend_bos, targets)
 
@@ -345,6 +346,10 @@ class Transformer(nn.Module):
     def generate(self, inputs: Inputs, max_new_tokens: int = 20, **options: Any) -> Any:
         """Continue text or ids; see `lens.generate.generate` for the options."""
         return generate(self, inputs, max_new_tokens, **options)
+
+    def similarity(self, images: Inputs, texts: Inputs, **taps: AnyTaps) -> Float[Tensor, "n m"]:
+        """Logits of images over texts, where `vision` reads images; see `lens.contrast.similarity`."""
+        return contrast.similarity(self, images, texts, **taps)
 
     def new_past(self) -> KeyValues:
         """An empty store of keys and values for `past`.

@@ -17,10 +17,13 @@ def shapes_of(cfg: ModelConfig) -> Shapes:
         encoder = _embed(cfg.source.embed, cfg.source.stack.d_model) | _stack(cfg.source.stack)
         shapes |= {f"encoder.{name}": shape for name, shape in encoder.items()}
     shapes |= _stack(c)
-    if cfg.pooler is not None:
-        shapes |= _linear("pooler.dense", c.d_model, c.d_model, True)
+    if cfg.pooler is not None and cfg.pooler.layer:
+        shapes |= _linear("pooler.dense", cfg.pooler.d_out or c.d_model, c.d_model, cfg.pooler.bias)
     if cfg.classifier is not None:
         shapes |= _linear("classifier.linear", cfg.classifier.n_classes, c.d_model, True)
+    if cfg.vision is not None:
+        shapes |= {f"vision.{name}": shape for name, shape in shapes_of(cfg.vision).items()}
+        shapes["contrast.weight"] = ()
     return shapes if cfg.unembed is None else shapes | _unembed(cfg.unembed, c.d_model)
 
 
@@ -33,6 +36,8 @@ def aliases_of(cfg: ModelConfig) -> dict[str, str]:
         if layer != first:
             names = _block(cfg.stack)
             found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
+    if cfg.vision is not None:
+        found |= {f"vision.{name}": f"vision.{owner}" for name, owner in aliases_of(cfg.vision).items()}
     return found
 
 
@@ -56,11 +61,15 @@ def _embed(e: EmbedConfig, d_model: int) -> Shapes:
     late = e.project == "sum"
     width = e.d_embed if late else d_model
     shapes: Shapes = {}
-    if e.patches is None:
+    if e.mel is not None:
+        for name, width_in in (("conv1", e.mel.n_mels), ("conv2", e.d_embed)):
+            shapes[f"embed.mel.{name}.weight"] = (e.d_embed, width_in, 3)
+            shapes[f"embed.mel.{name}.bias"] = (e.d_embed,)
+    elif e.patches is None:
         shapes["embed.tokens.weight"] = (e.d_vocab, e.d_embed)
     else:
         shapes["embed.patches.linear.weight"] = (e.d_embed, e.patches.n_channels, *e.patches.patch_size)
-        shapes["embed.patches.linear.bias"] = (e.d_embed,)
+        shapes |= {"embed.patches.linear.bias": (e.d_embed,)} if e.patches.bias else {}
         shapes |= {"embed.patches.class_token.weight": (1, e.d_embed)} if e.patches.class_token else {}
     if late or e.d_embed != d_model:
         shapes |= _linear("embed.project", d_model, e.d_embed, late)

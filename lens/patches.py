@@ -17,7 +17,7 @@ class Patches(nn.Module):
 
     def __init__(self, cfg: PatchConfig, d_model: int) -> None:
         super().__init__()
-        self.linear = nn.Conv2d(cfg.n_channels, d_model, cfg.patch_size, cfg.patch_size)
+        self.linear = nn.Conv2d(cfg.n_channels, d_model, cfg.patch_size, cfg.patch_size, bias=cfg.bias)
         self.class_token = nn.Embedding(1, d_model) if cfg.class_token else None
 
     def forward(self, image: Float[Tensor, "b c y x"]) -> Float[Tensor, "b p d"]:

@@ -1,4 +1,4 @@
-"""Text in and out of a model."""
+"""Text in and out of a model; what else models read is left to `images` and `sounds`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from lens import images, sounds
 from lens.inputs import ModelInputs
 
 if TYPE_CHECKING:
@@ -50,17 +51,21 @@ def to_inputs(
 ) -> ModelInputs:
     """A text, texts, or pairs of texts as a model's inputs; pairs come with their tokens' types.
 
-    An encoder–decoder reads texts as sources. `targets` are what it is to say: its decoder reads them moved by
-    one, behind the token that begins a text, so that logits at a position are about the target's token there.
+    Models of images read pictures (`lens.images`), encoders of sounds waveforms or mel frames (`lens.sounds`).
+
+    An encoder–decoder reads texts or sounds as sources. `targets` (texts, or ids) are what it is to say: its
+    decoder reads them moved by one, behind the token that begins a text, so that logits at a position are about
+    the target's token there. Without them, it reads what it begins every text with.
 
     Raises:
         ValueError: as `to_tokens`; or pairs and `prepend_bos`, or targets and no encoder, which do not go together.
     """
     if model.cfg.source is not None:
-        ids, mask = to_tokens(model, texts, prepend_bos)
-        return _with_targets(model, ModelInputs(ids=ids, mask=mask), targets)
+        return _with_targets(model, _source(model, texts, prepend_bos), targets)
     if targets is not None:
         raise ValueError(f"{model.cfg.name} has no encoder: give source and target as one text")
+    if model.cfg.embed.patches is not None:
+        return images.to_inputs(model, texts)
     if not isinstance(texts, list) or not all(_is_pair(pair) for pair in texts) or not texts:
         ids, mask = to_tokens(model, texts, prepend_bos)
         return ModelInputs(ids=ids, mask=mask)
@@ -73,24 +78,37 @@ def to_inputs(
     return ModelInputs(ids=ids, mask=None if bool(mask.all()) else mask, types=of_tokens).to(model.device)
 
 
+def _source(model: Transformer, given: Any, prepend_bos: bool | None) -> ModelInputs:
+    if sounds.reads(model.cfg):
+        return sounds.source(model, given)
+    if isinstance(given, Tensor):
+        return ModelInputs(ids=given[None] if given.ndim == 1 else given)
+    ids, mask = to_tokens(model, given, prepend_bos)
+    return ModelInputs(ids=ids, mask=mask)
+
+
 def start_of(cfg: ModelConfig, n: int) -> Tensor:
-    """What a decoder reads before it has said anything, [n, 1].
+    """What a decoder reads before it has said anything, [n, 1 and the tokens that are forced].
 
     Raises:
         ValueError: the configuration does not say.
     """
     if cfg.start_token is None:
         raise ValueError(f"{cfg.name} does not say which token begins a text: give the target's ids")
-    return torch.full((n, 1), cfg.start_token, dtype=torch.long)
+    return torch.tensor([[cfg.start_token, *cfg.forced]]).repeat(n, 1)
 
 
 def _with_targets(model: Transformer, source: ModelInputs, targets: Any) -> ModelInputs:
     start = start_of(model.cfg, source.n_rows).to(model.device)
     if targets is None:
         return ModelInputs(ids=start, source=source)
-    ids, mask = to_tokens(model, targets)
-    if len(ids) != source.n_rows:
-        raise ValueError(f"there are {source.n_rows} sources and {len(ids)} targets")
+    start = start[:, :1]
+    ids, mask = (targets, None) if isinstance(targets, Tensor) else to_tokens(model, targets)
+    if ids.ndim != 2 or len(ids) != source.n_rows:
+        what = len(ids) if ids.ndim == 2 else f"{tuple(ids.shape)} ids of"
+        raise ValueError(f"there are {source.n_rows} sources and {what} targets")
+    if bool((ids[:, 0] == model.cfg.start_token).all()):  # the tokenizer begins texts with it
+        ids, mask = ids[:, 1:], None if mask is None else mask[:, 1:]
     real = None if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask[:, :-1]], 1)
     return ModelInputs(ids=torch.cat([start, ids[:, :-1]], 1), mask=real, source=source)
 

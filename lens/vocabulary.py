@@ -48,7 +48,8 @@ POST_NORM = Where("post-norm", lambda c: c.norm != "none" and "add" in c.norm_pl
 OUT_NORM = Where("norms on branch outputs", lambda c: c.norm != "none" and "out" in c.norm_placement)
 
 WIDE = Where("every model but those that project the sum", lambda e: e.project == "tokens")
-TOKEN = Where("tokens", lambda e: e.patches is None)
+TOKEN = Where("tokens", lambda e: e.n_fixed is None)
+MEL = Where("mel frames of sounds", lambda e: e.mel is not None)
 PATCHES = Where("patches of images", lambda e: e.patches is not None)
 NARROW = Where("a projection of the sum", lambda e: e.project == "sum")
 LEARNED = Where("learned positions", lambda e: e.n_positions is not None)
@@ -61,6 +62,9 @@ TRANSFORM = Where(
     "a masked language model's head", lambda cfg: cfg.unembed is not None and bool(cfg.unembed.transform)
 )
 POOLER = Where("a pooler", lambda cfg: cfg.pooler is not None)
+POOLER_ACT = Where(
+    "a pooler with an activation function", lambda cfg: cfg.pooler is not None and bool(cfg.pooler.act_fn)
+)
 OF_TEXTS = Where("classes of texts", lambda cfg: cfg.classifier is not None and cfg.classifier.of == "text")
 OF_TOKENS = Where(
     "classes of tokens", lambda cfg: cfg.classifier is not None and cfg.classifier.of == "token"
@@ -98,6 +102,10 @@ HEAD, KV, SQUARE = "batch pos head d_head", "batch pos kv d_head", "batch head p
 NEURONS, CHOSEN, TOKENS = "batch pos d_mlp", "batch pos top_k", "token d_mlp"
 
 EMBED = [
+    Kind("hook_conv1_pre", "batch frame d_model", "first convolution, before its activation function", MEL),
+    Kind("hook_conv1_post", "batch frame d_model", "mel frames after the first convolution", MEL),
+    Kind("hook_conv2_pre", STREAM, "second convolution, of every other frame, before its activation", MEL),
+    Kind("hook_embed", STREAM, "embedding of the sound: what the two convolutions make of it", MEL),
     Kind("hook_embed", STREAM, "token embedding, scaled and projected", TOKEN & WIDE),
     Kind("hook_embed", STREAM, "patch embedding; the class token's vector stands in front", PATCHES),
     Kind("hook_embed", "batch pos d_embed", "token embedding", NARROW),
@@ -197,8 +205,10 @@ FINAL = _norm("ln_final", "at the end of the stack", FINAL_NORM)
 """Sites of the norm at the end of a stack."""
 
 UNEMBED = [
-    Kind("pooler.hook_pooler_pre", "batch d_model", "pooled vector before its activation function", POOLER),
-    Kind("pooler.hook_pooler_out", "batch d_model", "the vector that stands for the text", POOLER),
+    Kind(
+        "pooler.hook_pooler_pre", "batch d_model", "pooled vector before its activation function", POOLER_ACT
+    ),
+    Kind("pooler.hook_pooler_out", "batch d_model", "the vector that stands for the text or image", POOLER),
     Kind("classifier.hook_logits", "batch class", "logits over classes", OF_TEXTS),
     Kind("classifier.hook_logits", "batch pos class", "each token's logits over classes", OF_TOKENS),
     Kind(

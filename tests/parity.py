@@ -57,19 +57,37 @@ def inputs(
         more["global_tokens"] = (place == 5) | (place == 1)
     elif model.cfg.stack.global_tokens == "first":  # what a run does by itself, said
         more["global_tokens"] = place == 0 if real is None else real.long().cumsum(-1) * real == 1
-    source = None if model.cfg.source is None else _source(real, len(ids))
+    if model.cfg.pooler is not None and model.cfg.pooler.at != "first":
+        ids = _ended(ids, real, model.cfg.pooler.token)
+    source = None if model.cfg.source is None else _source(model, real, len(ids))
     if row is None:
         return ModelInputs(ids=ids, mask=real, source=source, **more)
     keep = slice(None) if real is None else real[row]
     alone = ModelInputs(ids=ids[row, keep][None], **{name: x[row, keep][None] for name, x in more.items()})
-    if source is None or source.ids is None:
+    if source is None:
         return alone
+    if source.mel is not None:
+        return replace(alone, source=ModelInputs(mel=source.mel[row, None]))
+    assert source.ids is not None
     kept = slice(None) if source.mask is None else source.mask[row]
     return replace(alone, source=ModelInputs(ids=source.ids[row, kept][None]))
 
 
-def _source(real: Tensor | None, n: int) -> ModelInputs:
+def _ended(ids: Tensor, real: Tensor | None, token: int | None) -> Tensor:
+    """The same with the token that ends a text as its last but one, and nothing in the padding."""
+    real = torch.ones_like(ids, dtype=torch.bool) if real is None else real
+    left = real.flip(-1).cumsum(-1).flip(-1)  # how many tokens are real from here on
+    ids = ids if token is None else ids.masked_fill((left == 2) & real, token)
+    return ids * real
+
+
+def _source(model: Transformer, real: Tensor | None, n: int) -> ModelInputs:
     """Of another length than the target, and padded otherwise."""
+    mel = model.cfg.source.embed.mel if model.cfg.source is not None else None
+    if mel is not None:
+        shape = (n, mel.n_mels, mel.n_frames)
+        frames = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        return ModelInputs(mel=frames.to(model.dtype))
     ids = torch.randint(3, zoo.D_VOCAB, (n, N_SOURCE), generator=torch.Generator().manual_seed(2))
     if n == 3 and real is not None:
         return ModelInputs(ids=ids, mask=torch.arange(N_SOURCE) < N_SOURCE - torch.tensor([[3], [0], [5]]))
@@ -167,6 +185,9 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
     if given.source is not None:
         return _oracle_of_two(hf, given, attention)
+    if hf.config.model_type == "clip":  # the model of texts; that of images is a specimen of its own
+        seen = oracle(hf.text_model, given, attention).tensors
+        return Seen({**seen, "pooled": hf.text_projection(seen["pooled"])})
     n_layers, layers = (
         hf.config.num_hidden_layers,
         next(m for m in hf.modules() if isinstance(m, nn.ModuleList)),
@@ -193,6 +214,9 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     if len(layers) != n_layers or (given.image is None and seen["resid_post 0"].shape[1] != given.n):
         seen = {f"resid_post {layer}": x for layer, x in enumerate(out.hidden_states[1:])}
     seen |= {name: out[theirs] for theirs, name in OUTPUTS.items() if out.get(theirs) is not None}
+    if hf.config.model_type == "clip_vision_model":  # of which the library normalises the class token's alone
+        norm = next(m for name, m in hf.named_modules() if name.endswith("post_layernorm"))
+        seen["logits"] = norm(out.last_hidden_state)
     if "start_logits" in out:
         seen["logits"] = torch.stack([out.start_logits, out.end_logits], -1)
     seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[:n_layers])}
@@ -217,7 +241,7 @@ def _oracle_of_two(hf: Any, given: ModelInputs, attention: str) -> Seen:
     hf.set_attn_implementation(attention)
     try:
         with torch.no_grad():
-            out = hf(source.ids, decoder_input_ids=given.ids, use_cache=False, **options)
+            out = hf(source.given, decoder_input_ids=given.ids, use_cache=False, **options)
     finally:
         hf.set_attn_implementation("eager")
     seen["logits"], seen["source"] = out.logits, out.encoder_last_hidden_state
@@ -275,6 +299,8 @@ OUTPUTS = {
     "seq_relationship_logits": "classes",
     "sop_logits": "classes",
     "pooler_output": "pooled",
+    "text_embeds": "pooled",
+    "image_embeds": "pooled",
 }
 """Fields of Hugging Face's outputs, and what they are called here."""
 

@@ -100,6 +100,16 @@ VIT = {
     "image_size": 12,
     "patch_size": 4,
 }
+WHISPER = {
+    **{k: v for k, v in BART.items() if k != "max_position_embeddings"},
+    "num_mel_bins": 7,
+    "max_source_positions": 11,
+    "max_target_positions": N_CTX,
+    "decoder_start_token_id": 1,
+}
+CLIP_TEXT = {**ENCODER, "projection_dim": 20, "bos_token_id": 0, "eos_token_id": 1}
+CLIP_VISION = {**VIT, "hidden_size": 24, "num_attention_heads": 3, "projection_dim": 20}
+OLD_END = {"eos_token_id": 2}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -317,6 +327,27 @@ ZOO: dict[str, dict[str, Specimen]] = {
         classifier=("ForImageClassification", LABELS),
         base=("", {"qkv_bias": False, "num_channels": 1, "pooler_act": "relu"}),
     ),
+    "whisper": _headed(
+        "whisper",
+        WHISPER,
+        plain=("ForSpeechSeq2Seq", {}),
+        relu=("ForSpeechSeq2Seq", {"activation_function": "relu", "num_mel_bins": 4}),
+    ),
+    "clip": {
+        "both": Specimen(
+            "clip",
+            {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 20},
+            auto="AutoModel",
+        ),
+        "texts": Specimen("clip_text_model", CLIP_TEXT, auto="CLIPTextModelWithProjection"),
+        "texts_alone": Specimen("clip_text_model", {**CLIP_TEXT, **OLD_END}, auto="CLIPTextModel"),
+        "images": Specimen("clip_vision_model", CLIP_VISION, auto="CLIPVisionModelWithProjection"),
+        "images_alone": Specimen(
+            "clip_vision_model",
+            {**CLIP_VISION, "hidden_act": "gelu", "num_channels": 1},
+            auto="CLIPVisionModel",
+        ),
+    },
     "mixtral": _of(
         "mixtral",
         {**GROUPED, "num_local_experts": 4},
@@ -343,11 +374,9 @@ def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        model = (
-            getattr(transformers, specimen.auto)
-            .from_config(config(specimen), attn_implementation="eager", experts_implementation="eager")
-            .eval()
-        )
+        kind = getattr(transformers, specimen.auto)
+        make = kind.from_config if specimen.auto.startswith("Auto") else kind._from_config
+        model = make(config(specimen), attn_implementation="eager", experts_implementation="eager").eval()
     trained = [p for p in model.parameters() if p.requires_grad]  # not Marian's positions
     model.requires_grad_(False)
     for parameter in trained:

@@ -28,13 +28,13 @@ def build(f: Fields, *, shared: bool = True, d_vocab: int | None = None, **embed
         name=f.family,
         n_ctx=n_ctx,
         embed=EmbedConfig(d_vocab=n_target, **options),
-        stack=_stack(f, "decoder", causal=True, cross=True),
+        stack=stack(f, "decoder", causal=True, cross=True),
         unembed=UnembedConfig(
             d_vocab=n_target, d_embed=d_model, bias=f.has("final_logits_bias", unknown=True)
         ),
         source=SourceConfig(
             embed=EmbedConfig(d_vocab=n_source, **options),
-            stack=_stack(f, "encoder", causal=False),
+            stack=stack(f, "encoder", causal=False),
             shared=shared,
         ),
         start_token=f.get("decoder_start_token_id", default=None),
@@ -42,8 +42,11 @@ def build(f: Fields, *, shared: bool = True, d_vocab: int | None = None, **embed
     )
 
 
-def _stack(f: Fields, side: str, **options: Any) -> StackConfig:
+def stack(f: Fields, side: str, **options: Any) -> StackConfig:
+    """One of the two stacks; `options` are what differs from BART's."""
     d_model, n_heads = f.get("d_model"), f.get(f"{side}_attention_heads")
+    shape = {"norm_placement": frozenset({"add"}), "final_norm": False}
+    shape["attn_bias"] = frozenset({"q", "k", "v", "o"})
     return StackConfig(
         n_layers=f.get(f"{side}_layers"),
         d_model=d_model,
@@ -51,16 +54,13 @@ def _stack(f: Fields, side: str, **options: Any) -> StackConfig:
         d_head=d_model // n_heads,
         n_kv_heads=n_heads,
         d_mlp=f.get(f"{side}_ffn_dim"),
-        norm_placement=frozenset({"add"}),
-        final_norm=False,
-        attn_bias=frozenset({"q", "k", "v", "o"}),
         act_fn=f.activation("activation_function", default="gelu"),
-        **options,
+        **{**shape, **options},
     )
 
 
-def weights(cfg: ModelConfig, *more: Rule) -> Table:
-    """The table of a family; `more` rules are its own."""
+def weights(cfg: ModelConfig, *more: Rule, head: str = "lm_head") -> Table:
+    """The table of a family; `more` rules are its own, `head` is the name of its unembedding."""
     assert cfg.source is not None
     target = same("model.shared", "embed.tokens"), alias(same("model.decoder.embed_tokens", "embed.tokens"))
     if not cfg.source.shared:
@@ -68,7 +68,7 @@ def weights(cfg: ModelConfig, *more: Rule) -> Table:
     rules = (
         *target,
         same("model.encoder.embed_tokens", "encoder.embed.tokens"),
-        same("lm_head.weight", "unembed.linear.weight"),
+        same(f"{head}.weight", "unembed.linear.weight"),
         fused("final_logits_bias", "unembed.linear.bias", weight="1 v -> v"),
         *(rule for side in SIDES for rule in _layers(side)),
         *more,

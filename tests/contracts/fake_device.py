@@ -44,6 +44,7 @@ def register() -> torch.library.Library:
 def without_values() -> None:
     """Replace the checks that look at values by what they give for sound inputs."""
     arguments.check_ids = lambda *given: None
+    arguments.check_ends = lambda *given: None
     arguments.validity = lambda mask, *rest: None if mask is None else mask.bool()
     arguments.global_tokens = lambda cfg, given, *rest: given.global_tokens
 

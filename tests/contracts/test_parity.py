@@ -288,6 +288,49 @@ def class_token_read_last(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, {**state, table: state[table].roll(-1, 0)}
 
 
+@bug("whisper", "plain")
+def convolution_backwards(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    kernel = "encoder.embed.mel.conv2.weight"
+    return cfg, {**state, kernel: state[kernel].flip(-1)}
+
+
+@bug("whisper", "plain")
+def norms_after_the_sum(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, norm_placement=frozenset({"add"})), state
+
+
+@bug("whisper", "plain")
+def encoder_sees_no_positions(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: x * (n != "encoder.embed.positions.weight") for n, x in state.items()}
+
+
+@bug("clip", "texts")
+def gelu_not_quick(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, act_fn="gelu"), state
+
+
+@bug("clip", "texts")
+def texts_read_at_their_highest_token(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.pooler is not None
+    return replace(cfg, pooler=replace(cfg.pooler, at="highest")), state
+
+
+@bug("clip", "texts_alone")
+def texts_read_at_their_first_token(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.pooler is not None
+    return replace(cfg, pooler=replace(cfg.pooler, at="first")), state
+
+
+@bug("clip", "both")
+def texts_read_in_both_directions(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, causal=False), state
+
+
+@bug("clip", "images")
+def norms_of_both_ends_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, "embed.ln.", "stack.ln_final.")
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_parity_notices_a_planted_bug(name: str) -> None:
     family, specimen, plant = BUGS[name]

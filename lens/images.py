@@ -1,0 +1,66 @@
+"""Pictures as the numbers that a model reads, through the Hugging Face processor that its checkpoint names.
+
+Letters: b batch, c channel, y row, x column.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lens.inputs import Array, ModelInputs
+
+if TYPE_CHECKING:
+    from lens.model import Transformer
+
+
+def to_inputs(model: Transformer, given: Any) -> ModelInputs:
+    """One or several pictures: Pillow's images, or arrays [y, x, c] or [y, x] of 0 to 255, of any size.
+
+    Raises:
+        ValueError: they are something else, the checkpoint names no processor, or Pillow is not installed.
+    """
+    several = given if isinstance(given, list) else [given]
+    if not several or not all(isinstance(one, Array | Tensor) for one in several):
+        kind = type(several[0]).__name__ if several else "an empty list"
+        raise ValueError(f"{model.cfg.name} reads images, arrays or pictures of Pillow, not {kind}")
+    return ModelInputs(image=pixels(model, several)).to(model.device)
+
+
+def pixels(model: Transformer, pictures: list[Any]) -> Float[Tensor, "b c y x"]:
+    """Pictures in the size and scale that the model was trained on."""
+    cfg = model.cfg.embed.patches
+    assert cfg is not None
+    size = f"[batch, {cfg.n_channels}, {cfg.image_size[0]}, {cfg.image_size[1]}]"
+    if model.preprocessing is None:
+        wanted = f"give pixels {size} as a tensor, scaled as the model was trained"
+        raise ValueError(
+            f"{model.cfg.name} comes without an image processor (preprocessor_config.json): {wanted}"
+        )
+    if find_spec("PIL") is None:
+        raise ValueError(f"pictures are read with Pillow, which is not installed; or give pixels {size}")
+    made = _processor(json.dumps(model.preprocessing))(images=pictures, return_tensors="pt")
+    return made["pixel_values"]
+
+
+@cache
+def _processor(settings: str) -> Any:
+    """The processor of these settings. Its class is told by them, in ways that only the library knows."""
+    from transformers import AutoImageProcessor
+
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "preprocessor_config.json").write_text(settings)
+        try:
+            return AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"the image processor of preprocessor_config.json cannot be made: {reason}"
+            ) from error

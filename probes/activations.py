@@ -89,7 +89,13 @@ class Activations:
         Raises:
             ValueError: there is none of that name.
         """
-        return tuple(resolve(names, {site: Site(site, "", "") for site in self.sites}))
+        known = {site: Site(site, "", "") for site in self.sites}
+        if isinstance(names, str) and names in known:
+            return (names,)
+        try:
+            return tuple(resolve(names, known))
+        except ValueError as error:
+            raise ValueError(str(error).replace("of this model", "of this store")) from error
 
     def __contains__(self, site: str) -> bool:
         return site in self._widths
@@ -162,28 +168,31 @@ class Activations:
         self.check(labelled=labelled)
         if self.offsets is None:
             return np.arange(self.n)
-        from probes.words import token_ranges
+        from probes.words import token_ranges, warn_of, widened
 
         firsts = np.searchsorted(self.text, np.arange(len(labelled.texts) + 1))
-        ranges = np.empty((labelled.n, 2), dtype=np.int64)
+        ranges, wider = np.empty((labelled.n, 2), dtype=np.int64), {}
         by_text = np.argsort(labelled.text, kind="stable")
         edges = np.searchsorted(labelled.text[by_text], np.arange(len(labelled.texts) + 1))
         for i in range(len(labelled.texts)):
             rows = by_text[edges[i] : edges[i + 1]]
             offsets = self.offsets[firsts[i] : firsts[i + 1]]
-            ranges[rows] = firsts[i] + token_ranges(labelled, rows, offsets)
+            tokens = token_ranges(labelled, rows, offsets)
+            wider |= widened(labelled, rows, offsets, tokens)
+            ranges[rows] = firsts[i] + tokens
+        warn_of(labelled, wider)
         return {"first": ranges[:, 0], "last": ranges[:, 1] - 1, "mean": ranges}[how]
 
     def check(self, *, model: Transformer | None = None, labelled: Labelled | None = None) -> None:
         """Raise a ValueError that says what differs if the store was made by another model or from other data."""
         known = self.record.get("data", {})
-        where = f"the store {str(self.path)!r}" if self.path else "these activations"
+        where = f"the store {str(self.path)!r}" if self.path else "the given store"
         if labelled is not None:
             manifest.refuse_differences(
                 where, known, manifest.about_data(labelled, all_tokens=self.offsets is not None)
             )
             if self.offsets is None and labelled.n != self.n:
-                raise ValueError(f"{where}: {self.n} rows, and {labelled.name} has {labelled.n}")
+                raise ValueError(f"{where} has {self.n} rows, and {labelled.name} has {labelled.n}")
         if model is not None:
             manifest.refuse_differences(where, self.record.get("model", {}), manifest.about_model(model))
 

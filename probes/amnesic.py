@@ -104,6 +104,20 @@ class Amnesic:
     skip: int
 
     @property
+    def without_equal_effect(self) -> str | None:
+        """Why there is no line 4, in words; None where there is one."""
+        if self.equal_effect is not None:
+            return None
+        if self.search:
+            return "no random erasure hurts the task as much as this one, not even of all dimensions"
+        if self.erased.score_high >= self.before.score:
+            return (
+                f"this erasure did not hurt the task: the interval of its score reaches {self.erased.score_high:.3f}, "
+                f"and without erasure it is {self.before.score:.3f}; no effect that a random one could equal"
+            )
+        return "a random erasure of equal effect was not asked for"
+
+    @property
     def lines(self) -> tuple[Line, ...]:
         found = (self.before, self.erased, self.same_rank, self.equal_effect)
         return tuple(line for line in found if line is not None)
@@ -130,6 +144,7 @@ def amnesic(
     skip: int = 0,
     draws: int = 5,
     equal_effect: bool = True,
+    prepend_bos: bool | None = None,
     batch_size: int = 16,
     seed: int = 0,
     progress: Progress = silent,
@@ -149,6 +164,7 @@ def amnesic(
             another size in many models, and a subspace that touches them costs much, whatever it means.
         draws: random erasers per rank.
         equal_effect: whether to look for the rank of equal effect.
+        prepend_bos: as for `probes.harvest`, of the labelled texts and of `texts`.
         seed: of the draws and the intervals.
         batch_size: only speed and memory depend on it.
 
@@ -165,12 +181,16 @@ def amnesic(
     if where == ROWS and texts is not None:
         raise ValueError("only the labelled texts have rows; with `texts`, erase at 'all' positions")
     erasers = _by_site(model, eraser)
-    rows = Rows.of(model, labelled, positions)
+    rows = Rows.of(model, labelled, positions, prepend_bos)
     options: dict[str, Any] = {"skip": skip, "batch_size": batch_size, "only_rows": where == ROWS}
     runs = ErasedRuns(model, rows, list(erasers), **options)
     for site, x in (activations or {}).items():
         runs.know(one_site(model, site), x)
-    others = runs if texts is None else ErasedRuns(model, Prompts.of(model, texts), list(erasers), **options)
+    others = (
+        runs
+        if texts is None
+        else ErasedRuns(model, Prompts.of(model, texts, prepend_bos), list(erasers), **options)
+    )
     if not float(others.tokens.sum()):
         raise ValueError("no text has a second token, so there is no next token to predict")
     test = _Test(

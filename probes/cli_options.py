@@ -7,10 +7,10 @@ import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from probes.config import Config
     from probes.labelled import Labelled
 
+T = TypeVar("T")
 MEGABYTE = 1_000_000  # totals from here on are bytes of a download
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -30,7 +31,11 @@ Data = Annotated[
     typer.Argument(metavar="[DATA]", help="A .csv or .jsonl file, or a name; --dataset is the same."),
 ]
 Dataset = Annotated[
-    str | None, typer.Option(help="One of `probes datasets`, or a .csv or .jsonl file.", show_default=False)
+    str | None,
+    typer.Option(
+        help="One of `probes datasets`, or a .csv or .jsonl file: text,label; group; start,end; type.",
+        show_default=False,
+    ),
 ]
 DatasetOption = Annotated[
     list[str] | None,
@@ -60,11 +65,23 @@ Positions = Annotated[
     ),
 ]  # fmt: skip
 BatchSize = Annotated[int | None, typer.Option(help="Texts per forward.", show_default="32")]
+PrependBos = Annotated[
+    bool | None,
+    typer.Option(
+        "--prepend-bos/--no-prepend-bos",
+        help="Put the beginning-of-text token in front of each text.",
+        show_default="as the tokenizer does",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best present")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="by device")]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="A YAML file of settings; flags override it.", show_default=False),
+    typer.Option(
+        "--config",
+        help="A YAML file of settings, such as the config.yaml of a run folder; flags override it.",
+        show_default=False,
+    ),
 ]
 Target = Annotated[str | None, typer.Option(help="One of the run's targets.", show_default="the first")]
 
@@ -164,6 +181,30 @@ def read_data(name: str, options: Mapping[str, Any]) -> tuple[Labelled, dict[str
     from probes.dataset import load_dataset
 
     return load_dataset(name, **options), {"dataset": name, "options": dict(options)}
+
+
+def new_folder(out: Path | None) -> None:
+    """Raise a ValueError unless a folder can be made there; asked before the work begins."""
+    from lens.atomic import check_writable
+    from probes.store import check_destination
+
+    if out is not None:
+        check_destination(out)
+        check_writable(out)
+
+
+def writing(out: Path | None, write: Callable[[Path], T]) -> T | None:
+    """What writing to a folder gives; None where none is named.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    if out is None:
+        return None
+    try:
+        return write(out)
+    except OSError as error:
+        raise ValueError(f"cannot write to {str(out)!r}: {error.strerror or error}") from error
 
 
 def load_model(model: str, device: str | None, dtype: str | None, progress: Progress) -> Transformer:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from probes.amnesic import Amnesic
     from probes.steer import Dose
 
+UNEVEN = 0.7  # a largest class with more than this share of two or more
 HEADINGS = {"p_value": "p", "compression": "mdl ×", "floor_majority": "majority", "floor_mean": "mean"}
 
 
@@ -51,14 +52,18 @@ def _target(run: Run, target: str, metric: str | None, value: str) -> list[Any]:
         raise ValueError(unknown("value", value, set(t.value) - {""}, of="this run"))
     curve, inside = run.curve(target, metric, value), run.inside(target, metric, value)
     return [
-        _about(target, about),
+        _about(target, about, run.record["sweep"]["data"]["n"]),
         "",
         _table(curve, inside, metric),
-        *_footnotes(curve, inside, about["metric"]),
+        *_footnotes(curve, inside, about, run.record["sweep"]["data"]["n"]),
     ]
 
 
-def _about(target: str, about: dict[str, Any]) -> str:
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _about(target: str, about: dict[str, Any], n: int) -> str:
     if about["reads"] == "classes":
         counts = [f"{n} {name}" for name, n in about["per_class"].items()]
         what = ", ".join(counts[:8]) + (f" and {len(counts) - 8} more classes" if len(counts) > 8 else "")
@@ -66,8 +71,8 @@ def _about(target: str, about: dict[str, Any]) -> str:
         what = ", ".join(about["names"]) + (f" in {about['unit']}" if about["unit"] else "")
     else:
         what = "dependency trees"
-    kept = f"; {about['groups']} groups kept together" if about["groups"] else ""
-    return f"\n{target}: {what}{kept}; {about['judged']} rows judged"
+    kept = f"; {_several(about['groups'], 'group')} kept together" if about["groups"] else ""
+    return f"\n{target}: {what}{kept}; {about['judged']} of {_several(n, 'row')} judged"
 
 
 def _table(curve: pd.DataFrame, inside: pd.Series | None, metric: str) -> Any:
@@ -104,8 +109,19 @@ def _heading(name: str) -> str:
     return HEADINGS.get(name, name.removeprefix("floor_").replace("_", " "))
 
 
-def _footnotes(curve: pd.DataFrame, inside: pd.Series | None, metric: str) -> list[str]:
-    notes = []
+def _footnotes(curve: pd.DataFrame, inside: pd.Series | None, about: dict[str, Any], n: int) -> list[str]:
+    metric, notes = about["metric"], []
+    if about["groups"] and about["judged"] < n:
+        notes.append(
+            f"{_several(n - about['judged'], 'row')} not judged: their groups are in different folds, so that no probe "
+            "is fitted without all of them."
+        )
+    per_class = about["per_class"] or {}
+    if metric == "accuracy" and per_class and max(per_class.values()) > UNEVEN * sum(per_class.values()):
+        notes.append(
+            "The classes are uneven, so that accuracy is high for the largest alone; see --metric auroc or "
+            "balanced_accuracy."
+        )
     if curve.chosen_after_the_fact.any():
         notes.append(
             f"The best site by {metric} is chosen after the fact, on the rows that judge it: it is biased upwards."
@@ -137,7 +153,7 @@ def evaluation_report(run: Run, table: pd.DataFrame, data: str | None) -> list[A
     return [_header(run), f"on {data}, {table.n.iloc[0]} rows; nothing was fitted to them\n", told]
 
 
-def amnesic_report(test: Amnesic) -> list[Any]:
+def amnesic_report(test: Amnesic, equal_effect: bool = True) -> list[Any]:
     """What an erasure costs, next to random ones."""
     from rich.table import Table
 
@@ -158,6 +174,8 @@ def amnesic_report(test: Amnesic) -> list[Any]:
             "",
             f"a random erasure of equal effect costs {mean:.3f} nats per token more ({low:.3f} to {high:.3f})",
         ]
+    elif equal_effect and test.without_equal_effect:
+        notes = ["", f"no line for a random erasure of equal effect: {test.without_equal_effect}"]
     return [head, told, *notes]
 
 

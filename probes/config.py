@@ -152,7 +152,8 @@ def _check(name: str, value: Any) -> None:
     """Raise a ValueError unless a setting has a value of its sort."""
     fits, what = _FITS[name]
     if not fits(value):
-        raise ValueError(f"the setting {name} is {value!r}; it must be {what}")
+        told = f"{name} (how many folds)" if name == "cv" else name
+        raise ValueError(f"the setting {told} is {value!r}; it must be {what}")
 
 
 def _whole(least: int) -> tuple[Any, str]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from lens.progress import Progress, silent
 from probes.language_loss import text_losses
 from probes.measures import Measure, at_rows, logits_at
-from probes.positions import Positions, choose, plan
+from probes.positions import Positions, check_prepend_bos, choose, plan
 from probes.prompts import Batch, Prompts
 from probes.suffix import Edit, Suffix
 
@@ -50,7 +50,13 @@ class Rows:
     at: Int[Tensor, " n"]
 
     @classmethod
-    def of(cls, model: Transformer, labelled: Labelled, positions: Positions = "last") -> Rows:
+    def of(
+        cls,
+        model: Transformer,
+        labelled: Labelled,
+        positions: Positions = "last",
+        prepend_bos: bool | None = None,
+    ) -> Rows:
         """One token of each row, as `probes.harvest` chooses it.
 
         Raises:
@@ -58,11 +64,13 @@ class Rows:
         """
         from lens.text import tokenizer_of
 
-        planned = plan(model, tokenizer_of(model), labelled, choose(positions, labelled))
+        tokenizer = tokenizer_of(model)
+        check_prepend_bos(tokenizer, prepend_bos)
+        planned = plan(model, tokenizer, labelled, choose(positions, labelled), prepend_bos=prepend_bos)
         tokens = torch.tensor(planned.tokens)
         if planned.n != labelled.n or bool((tokens[:, 1] - tokens[:, 0] > 1).any()):
             raise ValueError(f"positions are {positions!r}; here each row is one token, such as its 'last'")
-        prompts = Prompts.of(model, list(labelled.texts))
+        prompts = Prompts.of(model, list(labelled.texts), prepend_bos)
         return cls(prompts, torch.tensor(planned.text).long(), tokens[:, 1].long() - 1)
 
     def within(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

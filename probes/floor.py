@@ -100,6 +100,11 @@ class Setting:
     progress: Progress = silent
     inside: Progress = silent
 
+    @property
+    def prepend_bos(self) -> bool | None:
+        """As for the store."""
+        return self.store.record.get("prepend_bos")
+
     def probed(self, trial: Trial, x: Tensor) -> np.ndarray:
         """The same probe on other activations [n, d], judged by the same folds."""
         (found,) = crossfit.crossfit(
@@ -116,7 +121,7 @@ class Setting:
         number = positions.removeprefix("token ")
         return harvest(
             model, self.labelled, list(sites), positions=positions if number == positions else int(number),
-            prepend_bos=self.store.record.get("prepend_bos"), batch_size=self.batch_size, progress=self.progress,
+            prepend_bos=self.prepend_bos, batch_size=self.batch_size, progress=self.progress,
         )  # fmt: skip
 
 

@@ -129,6 +129,9 @@ class Labelled:
                 f"row {row}: the characters {start} to {end} ({what}) are not in text {self.text[row]} "
                 f"{given.short(self.texts[self.text[row]])}, which has {ends[row]}"
             )
+        for row, (i, (start, end)) in enumerate(zip(self.text.tolist(), spans.tolist(), strict=True)):
+            if self.texts[i][start:end].isspace():
+                raise ValueError(f"row {row}: the characters {start} to {end} ({what}) of text {i} are blank")
         return spans
 
     def _check_trees(self, name: str, target: Heads) -> None:
@@ -289,8 +292,7 @@ class Labelled:
         labels = given.plain(labels, "labels")
         if len(labels) != len(texts):
             raise ValueError(f"there are {len(texts)} texts and {len(labels)} labels")
-        target = Classes.of(labels)
-        if len(target.names) < 2:
+        if len((target := Classes.of(labels)).names) < 2:
             raise ValueError(one_class(target.names, len(texts)))
         return cls(
             name, tuple(texts), np.arange(len(texts)), None, {"label": target},

@@ -71,11 +71,13 @@ class Manifest:
             raise ValueError(f"{str(folder)!r} is not a store of activations: {what}")
         try:
             held = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(held, dict):
+                raise ValueError("it holds no object")
             if held["format"] != FORMAT or held["version"] != VERSION:
                 raise ValueError(f'its "format" is not "{FORMAT}", version {VERSION}')
             if held.pop("sha256") != _sha_of(held):
                 raise ValueError("it is not what was written, its SHA-256 differs")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"the manifest {str(file)!r} cannot be read: {reason}") from error
         return cls(
@@ -211,21 +213,38 @@ def refuse_differences(where: str, held: Mapping[str, Any], wanted: Mapping[str,
             refuse_differences(where, held.get(key, {}), value, f"{key} ")
             continue
         if key in held and held[key] != value:
-            count = "number of " if isinstance(value, int) else ""
-            name = count + f"{of}{key}".removesuffix("_sha256")
-            old, new = (_short(x) for x in (held[key], value))
-            names = (
-                f" ({held['name']!r} and {wanted['name']!r})" if "name" in held and "name" in wanted else ""
-            )
-            raise ValueError(f"{where} is of other work: its {name} is {old}, not {new}{names}")
+            raise ValueError(f"{where} {_difference(key, of, held, wanted)}")
+
+
+WORDS = {
+    "config_sha256": "another configuration", "dtype": "another dtype", "tokenizer_sha256": "another tokenizer",
+    "weights_sha256": "other weights", "texts_sha256": "other texts", "rows_sha256": "other rows or spans in the texts",
+}  # fmt: skip
+
+
+def _difference(key: str, of: str, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In what a store differs from what is wanted."""
+    kind = of.strip() or ("model" if "weights_sha256" in held or "config_sha256" in held else "data")
+    if key in ("texts", "rows"):
+        return f"was made from other data: it has {held[key]} {key}, not {wanted[key]}{_names(held, wanted)}"
+    if key.endswith("_sha256"):
+        made = "by another model" if kind == "model" else "from other data"
+        return f"was made {made}: it has {WORDS.get(key, key)}{_names(held, wanted)}"
+    return f"was made otherwise: its {of}{key} is {_short(held[key])}, not {_short(wanted[key])}"
+
+
+def _names(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The two names, where they differ."""
+    old, new = held.get("name"), wanted.get("name")
+    return f" ({old!r}, not {new!r})" if old != new else f" (both are called {old!r})"
 
 
 def refuse_sites(where: str, held: Iterable[str], wanted: Sequence[str]) -> None:
     """Raise a ValueError that names a site which only one of them has."""
     if lacking := [site for site in wanted if site not in held]:
-        raise ValueError(f"{where} is of other work: it has no {lacking[0]!r}")
+        raise ValueError(f"{where} was made otherwise: it has no {lacking[0]!r}")
     if further := [site for site in held if site not in wanted]:
-        raise ValueError(f"{where} is of other work: it has {further[0]!r} too")
+        raise ValueError(f"{where} was made otherwise: it has {further[0]!r} too")
 
 
 def _sha_of(value: Any) -> str:

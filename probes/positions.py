@@ -20,7 +20,7 @@ from lens import arguments
 from lens.nearest import unknown
 from lens.progress import Progress, silent
 from probes.labelled import Labelled
-from probes.words import described, token_ranges
+from probes.words import described, token_ranges, warn_of, widened
 
 if TYPE_CHECKING:
     from lens.model import Transformer
@@ -121,6 +121,7 @@ def plan(
     edges = np.searchsorted(labelled.text[order], np.arange(m + 1))
     ranges = np.zeros((labelled.n, 2), dtype=np.int64)
     every: list[np.ndarray] = []
+    wider: dict[int, str] = {}
     for i, text in enumerate(labelled.texts):
         if i % 1000 == 0:
             progress(i, m, "aligning tokens")
@@ -138,8 +139,11 @@ def plan(
             continue
         rows = order[edges[i] : edges[i + 1]]
         found = token_ranges(labelled, rows, offsets, choice.place)
+        wider |= widened(labelled, rows, offsets, found, choice.place)
         ranges[rows] = _chosen(choice, labelled, rows, offsets, found)
     progress(m, m, "aligning tokens")
+    if choice.token is None:
+        warn_of(labelled, wider, choice.place)
     if choice.how != ALL:
         return Plan(lengths, labelled.text, ranges, None)
     text_of = np.repeat(np.arange(m), lengths)

@@ -55,8 +55,8 @@ class Prompts:
     rows: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, model: Transformer, inputs: Inputs) -> Prompts:
-        """From a text, texts (as the tokenizer begins them), or ids [n, p] without padding.
+    def of(cls, model: Transformer, inputs: Inputs, prepend_bos: bool | None = None) -> Prompts:
+        """From a text, texts (as the tokenizer begins them, or as `prepend_bos` says), or ids [n, p] without padding.
 
         Raises:
             ValueError: there are none, one is empty or longer than the context, or an id is outside the vocabulary.
@@ -73,7 +73,7 @@ class Prompts:
         else:
             texts = [inputs] if isinstance(inputs, str) else given.texts(inputs)
             tokenizer = tokenizer_of(model)
-            rows = [tuple(tokenizer.prompt(text)) for text in texts]
+            rows = [tuple(tokenizer.prompt(text, prepend_bos)) for text in texts]
         if not rows:
             raise ValueError("there are no prompts")
         for i, row in enumerate(rows):

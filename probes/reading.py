@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lens.nearest import unknown
 from lens.sites import NamesFilter, Site, resolve
 from lens.taps import Halt, Taps
 
@@ -34,6 +35,7 @@ def probed_sites(model: Transformer, sites: NamesFilter) -> list[str]:
         ValueError: a name that cannot fire in this model, nothing at all, or a site without one vector per
             position.
     """
+    _check_shorthand(sites, model)
     names = resolve(sites, model.sites)
     if not names:
         raise ValueError("no sites are named")
@@ -44,6 +46,19 @@ def probed_sites(model: Transformer, sites: NamesFilter) -> list[str]:
                 "position, such as resid_post or z"
             )
     return names
+
+
+def _check_shorthand(sites: NamesFilter, model: Transformer) -> None:
+    """A shorthand that does not exist is told with the nearest shorthand that can be probed."""
+    for name in [sites] if isinstance(sites, str) else sites if isinstance(sites, list | tuple) else []:
+        if not isinstance(name, str) or "." in name or name.startswith("hook_") or name in model.sites:
+            continue
+        try:
+            resolve(name, model.sites)
+        except ValueError:
+            found = {site.name.rsplit(".", 1)[-1] for site in model.sites.values() if _has_vectors(site)}
+            known = {short.removeprefix("hook_") for short in found}
+            raise ValueError(unknown("site", name, known, of="this model")) from None
 
 
 def _has_vectors(site: Site) -> bool:

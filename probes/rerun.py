@@ -192,7 +192,8 @@ def erased(
     eraser = fit_eraser(method, x, found.take(half.train), site=site)
     test = amnesic(
         model, grouped.subset(half.test), eraser, target=target, positions=run.config.positions, draws=draws,
-        equal_effect=equal_effect, skip=skip, seed=run.config.seed, batch_size=run.config.batch_size,
+        equal_effect=equal_effect, skip=skip, prepend_bos=run.config.prepend_bos, seed=run.config.seed,
+        batch_size=run.config.batch_size,
         progress=progress,
     )  # fmt: skip
     return eraser, test
@@ -239,5 +240,5 @@ def steered(
     rows = np.unique(np.linspace(0, len(labelled.texts) - 1, min(examples, len(labelled.texts))).astype(int))
     return steer(
         model, [labelled.texts[i] for i in rows], probe, probe.site, doses, measure, name=name, start=start,
-        batch_size=run.config.batch_size, seed=run.config.seed, progress=progress,
+        prepend_bos=run.config.prepend_bos, batch_size=run.config.batch_size, seed=run.config.seed, progress=progress,
     )  # fmt: skip

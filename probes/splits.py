@@ -109,7 +109,7 @@ def nested(
     if labels is not None:
         _check_classes(labels, k, names)
     if n < k:
-        raise ValueError(f"there are {n} rows, fewer than the {k} folds")
+        raise ValueError(f"there {_are(n, 'row')}, fewer than the {k} folds")
     touches = _touches(n, k, labels, groups, seed)
     outer = tuple(_fold(touches, [f], f, k, labels, names) for f in range(k))
     _check_judged(outer, labels, names, k)
@@ -239,7 +239,7 @@ def _touches(n: int, k: int, labels: np.ndarray | None, groups: Groups | None, s
         raise ValueError(f"there are {n} rows and groups for {len(groups)}")
     members = _members(groups)
     if len(members) < k:
-        raise ValueError(f"there are {len(members)} groups that can be split, fewer than the {k} folds")
+        raise ValueError(f"there {_are(len(members), 'group')} that can be split, fewer than the {k} folds")
     dealt = _dealt(members, n, k, np.zeros(n, dtype=int) if labels is None else labels, seed)
     for rows, f in zip(members, dealt, strict=True):
         touches[rows, f] = True
@@ -306,7 +306,9 @@ def _check_classes(labels: np.ndarray, k: int, names: Sequence[str]) -> None:
         raise ValueError(f"a probe needs two classes or more; every row is {only}")
     smallest, count = min(counts.items(), key=lambda item: item[1])
     if count < k:
-        raise ValueError(f"the class {_name(smallest, names)} has {count} rows, fewer than the {k} folds")
+        raise ValueError(
+            f"the class {_name(smallest, names)} has {count} row{'s' * (count != 1)}, fewer than the {k} folds"
+        )
 
 
 def _check_fold(train: np.ndarray, labels: np.ndarray | None, names: Sequence[str], where: str) -> None:
@@ -330,6 +332,10 @@ def _check_judged(outer: Sequence[Fold], labels: np.ndarray | None, names: Seque
             f"no row of the class {_name(min(lost), names)} can be judged: each mixes groups of several of the "
             f"{k} folds; use fewer folds"
         )
+
+
+def _are(count: int, what: str) -> str:
+    return f"is 1 {what}" if count == 1 else f"are {count} {what}s"
 
 
 def _name(label: int, names: Sequence[str]) -> str:

@@ -111,6 +111,7 @@ def steer(
     sd: float | int | None = None,
     loss_on: Inputs | None = None,
     groups: Sequence[Any] | None = None,
+    prepend_bos: bool | None = None,
     batch_size: int = 16,
     seed: int = 0,
     progress: Progress = silent,
@@ -128,6 +129,7 @@ def steer(
         loss_on: texts whose language-model loss is measured, steered from `start` on (everywhere for "last", as a
             continuation would be). None: the prompts themselves, but no loss for "last".
         groups: prompts that belong together, for the intervals.
+        prepend_bos: of texts, as for `probes.harvest`.
         batch_size: only speed and memory depend on it.
 
     Raises:
@@ -135,8 +137,8 @@ def steer(
             fewer than two prompts and no `sd`; no spread along the direction.
     """
     given.check_model(model)
-    prompts, measured = Prompts.of(model, inputs), as_measure(measure)
-    texts = prompts if loss_on is None else Prompts.of(model, loss_on)
+    prompts, measured = Prompts.of(model, inputs, prepend_bos), as_measure(measure)
+    texts = prompts if loss_on is None else Prompts.of(model, loss_on, prepend_bos)
     job = _Steering.of(model, direction, site, name, start)
     job.suffix.check_reads(measured.reads)
     for dose in given.plain(doses, "doses"):

@@ -194,6 +194,8 @@ def _spans(table: Table, texts: list[str]) -> tuple[tuple[str, ...], np.ndarray,
                 f"{table.where(row)}: start {start:g} and end {end:g} are no characters of the text, "
                 f"which has {len(texts[row])}"
             )
+        if texts[row][int(start) : int(end)].isspace():
+            raise ValueError(f"{table.where(row)}: the characters {start:g} to {end:g} of the text are blank")
     return tuple(kept), np.array(index, dtype=np.int64), spans.astype(np.int64)
 
 

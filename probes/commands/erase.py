@@ -31,13 +31,12 @@ def command(
     from lens.cli_progress import bar
     from probes.cli_report import amnesic_report
     from probes.rerun import erasable, erased
-    from probes.store import Run, check_destination
+    from probes.store import Run
 
     found = Run.load(run)
     target = found.target(target)
     erasable(found, target, layers)
-    if out is not None:
-        check_destination(out)
+    cli.new_folder(out)
     labelled, _ = cli.read_data(found.config.dataset, found.config.dataset_options)
     with cli.warnings_told(), bar(quiet=as_json) as progress:
         loaded = cli.load_model(model or found.config.model, device, dtype or found.config.dtype, progress)
@@ -45,13 +44,13 @@ def command(
             found, target, loaded, labelled, layers=layers, method=method, draws=draws,
             equal_effect=equal_effect, skip=skip, progress=progress,
         )  # fmt: skip
-    if out is not None:
-        eraser.save(out)
+    cli.writing(out, eraser.save)
     if as_json:
         told = {"sites": dict(test.sites), "task": test.task, "metric": test.metric, "floor": test.floor,
-                "rows": test.rows, "tokens": test.tokens, "saving": test.saving}  # fmt: skip
+                "rows": test.rows, "tokens": test.tokens, "saving": test.saving,
+                "without_equal_effect": test.without_equal_effect if equal_effect else None}  # fmt: skip
         cli.print_json({"path": out and str(out), **told, "lines": cli.records(test.table)})
         return
-    cli.print_rich(*amnesic_report(test))
+    cli.print_rich(*amnesic_report(test, equal_effect))
     if out is not None:
         print(f"\nprobes: {out}")

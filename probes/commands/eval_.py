@@ -29,12 +29,26 @@ def command(
     """Score a run's probes on other data; without data, on the rows that its folds held out."""
     from lens.cli_progress import bar
     from probes.cli_report import evaluation_report
-    from probes.rerun import evaluated, held_out
+    from probes.rerun import chosen, evaluated, held_out
     from probes.store import Run
 
     found = Run.load(run)
+    target = found.target(target)
+    if layers != "best":
+        chosen(found, target, layers)
     if data is None and dataset is None:
-        table = held_out(found, found.target(target))
+        given = {
+            "--layers": layers != "best",
+            "--of": of,
+            "--positions": positions,
+            "--data-option": data_option,
+        }
+        if ignored := next((name for name, value in given.items() if value), None):
+            raise ValueError(
+                f"{ignored} is for other data, and none is named; without data, rows that folds held out are scored at "
+                "the layer that was chosen (`probes table` shows all layers)"
+            )
+        table = held_out(found, target)
     else:
         settings = found.config.with_(
             dataset=data or dataset, dataset_options=cli.options_of(data_option) or {},
@@ -46,7 +60,7 @@ def command(
         labelled, _ = cli.read_data(settings.dataset, settings.dataset_options)
         with cli.warnings_told(), bar(quiet=as_json) as progress:
             loaded = cli.load_model(settings.model, settings.device, settings.dtype, progress)
-            table = evaluated(found, found.target(target), loaded, labelled, settings, of, layers, progress)
+            table = evaluated(found, target, loaded, labelled, settings, of, layers, progress)
     if as_json:
         cli.print_json(cli.records(table))
         return

@@ -22,11 +22,14 @@ def command(
     as_json: cli.Json = False,
 ) -> None:
     """Draw a run: layers with floors and intervals, confusion matrix, told values against true ones; SVG files."""
+    from lens.atomic import check_writable
     from probes.drawing.pictures import written
     from probes.store import Run
 
     found = Run.load(run)
-    paths = written(found, out or run / "plots", target=found.target(target), metric=metric)
+    target, folder = found.target(target), out or run / "plots"
+    check_writable(folder)
+    paths = cli.writing(folder, lambda place: written(found, place, target=target, metric=metric)) or []
     if as_json:
         cli.print_json([str(path) for path in paths])
         return

@@ -18,6 +18,7 @@ def command(
     site: cli.Site = None,
     layers: cli.Layers = None,
     positions: cli.Positions = None,
+    prepend_bos: cli.PrependBos = None,
     estimator: Annotated[
         str | None, typer.Option(help="One of `probes estimators`.", show_default="logistic")
     ] = None,
@@ -62,7 +63,11 @@ def command(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="By name, with commas; the first chooses layer and penalty.", show_default="all"),
+        typer.Option(
+            help="By name, with commas; the first chooses layer and penalty. Take auroc or balanced_accuracy first "
+            "where classes are uneven.",
+            show_default="all, accuracy or r2 first",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of folds, controls, permutations, bootstrap.", show_default="0")
@@ -83,12 +88,12 @@ def command(
     """Judge a probe at every layer by how well it reads rows it has not seen, beside its floors."""
     from lens.cli_progress import bar
     from probes.cli_report import run_report
-    from probes.store import check_destination
     from probes.train import check, train
 
     settings = cli.settings(config, {
         "dataset": dataset, "dataset_options": cli.options_of(data_option), "model": model, "site": site,
-        "layers": layers, "positions": cli.number_or_name(positions), "estimator": estimator,
+        "layers": layers, "positions": cli.number_or_name(positions), "prepend_bos": prepend_bos,
+        "estimator": estimator,
         "options": cli.options_of(option), "targets": cli.names_of(targets), "C": cli.values_of(C, "C"),
         "alpha": cli.values_of(alpha, "alpha"), "cv": cv,
         "groups": cli.names_of(group_by) if group_by is not None else groups, "controls": controls,
@@ -98,13 +103,12 @@ def command(
     }, data)  # fmt: skip
     labelled, source = cli.read_data(settings.dataset, settings.dataset_options)
     check(labelled, settings)
-    if out is not None:
-        check_destination(out)
+    cli.new_folder(out)
     with cli.warnings_told(), bar(quiet=as_json) as progress:
         loaded = cli.load_model(settings.model, settings.device, settings.dtype, progress)
         run = train(loaded, labelled, settings, source=source, progress=progress)
     try:
-        run = run if out is None else run.save(out)
+        run = cli.writing(out, run.save) or run
     finally:  # what was found is not lost with the disk
         if as_json:
             path = None if run.path is None else str(run.path)

@@ -32,7 +32,13 @@ def missing(setting: Setting) -> str | None:
     return None if setting.answers is not None else "the data name no words that answer for the classes"
 
 
-def asked(model: Transformer, labelled: Labelled, answers: Answers, batch_size: int = 32) -> np.ndarray:
+def asked(
+    model: Transformer,
+    labelled: Labelled,
+    answers: Answers,
+    batch_size: int = 32,
+    prepend_bos: bool | None = None,
+) -> np.ndarray:
     """Log-probabilities of the answers, [n, c], in the order of `answers.words`.
 
     Raises:
@@ -54,7 +60,7 @@ def asked(model: Transformer, labelled: Labelled, answers: Answers, batch_size: 
         for i, word in zip(labelled.text.tolist(), words, strict=True)
     ]
     found = np.zeros((len(prompts), len(first)))
-    for batch in Prompts.of(model, prompts).batches(model, batch_size):
+    for batch in Prompts.of(model, prompts, prepend_bos).batches(model, batch_size):
         logits = model(batch.ids, attention_mask=batch.attention_mask, logits_at=batch.lengths - 1)
         logp = logits[:, 0].double().log_softmax(-1).cpu()
         found[batch.index.cpu().numpy()] = logp[:, list(first.values())].numpy()
@@ -66,7 +72,7 @@ def prepare(setting: Setting) -> Decide:
     from sklearn.linear_model import LogisticRegression
 
     assert setting.model is not None and setting.answers is not None
-    logp = asked(setting.model, setting.labelled, setting.answers, setting.batch_size)
+    logp = asked(setting.model, setting.labelled, setting.answers, setting.batch_size, setting.prepend_bos)
     places = {name: i for i, name in enumerate(setting.answers.words)}
 
     def decide(trial: Trial, place: Place) -> np.ndarray:

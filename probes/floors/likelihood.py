@@ -33,9 +33,11 @@ def missing(setting: Setting) -> str | None:
     return "it is of whole texts, and the rows are words" if setting.labelled.spans is not None else None
 
 
-def told(model: Transformer, labelled: Labelled, batch_size: int = 32) -> np.ndarray:
+def told(
+    model: Transformer, labelled: Labelled, batch_size: int = 32, prepend_bos: bool | None = None
+) -> np.ndarray:
     """Sum and mean of the log-probabilities of each text's tokens, [n, 2]; 0 for a text of one token."""
-    prompts = Prompts.of(model, list(labelled.texts))
+    prompts = Prompts.of(model, list(labelled.texts), prepend_bos)
     found = np.zeros((labelled.n, 2))
     for batch in prompts.batches(model, batch_size):
         logits = model(batch.ids, attention_mask=batch.attention_mask)[:, :-1].double()
@@ -52,7 +54,7 @@ def prepare(setting: Setting) -> Decide:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     assert setting.model is not None
-    x = told(setting.model, setting.labelled, setting.batch_size)
+    x = told(setting.model, setting.labelled, setting.batch_size, setting.prepend_bos)
 
     def decide(trial: Trial, place: Place) -> np.ndarray:
         def of(fold: Fold) -> np.ndarray:

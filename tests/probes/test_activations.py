@@ -23,6 +23,7 @@ from probes.activations import Activations
 from probes.harvest import harvest
 from probes.labelled import Labelled
 from probes.lock import locked
+from probes.manifest import Manifest
 from tests.probes.conftest import WORDS
 
 SITES = ["hook_embed", "resid_post"]
@@ -195,7 +196,7 @@ def test_damaged_manifests(tiny: Transformer, store: Path, tmp_path: Path) -> No
         ),
         '"format" is not "probes.activations"': good.replace("probes.activations", "probes.something"),
         "it has no 'sha256'": good.replace('"sha256": "', '"sha": "'),
-        "": "[]",
+        "it holds no object": "[]",
     }
     for message, text in bad.items():
         assert text != good
@@ -221,22 +222,25 @@ def test_other_work_is_refused(tiny: Transformer, store: Path) -> None:
     before = content(store)
 
     def refused(message: str, data: object = None, sites: object = SITES, **options: object) -> None:
-        with pytest.raises(ValueError, match=f"^the store '.*store' is of other work: {message}"):
+        with pytest.raises(ValueError, match=f"^the store '.*store' was made {message}"):
             harvest(tiny, data or texts(), sites, out=store, **{**OPTIONS, **options})  # type: ignore[arg-type]
 
-    refused("its number of data texts is 60, not 59", texts(59))
-    refused("its data texts is '.*…, not '.*… \\('texts' and 'texts'\\)", ["bar", *texts()[1:]])
-    refused("its positions is 'last', not 'mean'", positions="mean")
-    refused("its dtype is 'float32', not 'float16'", dtype="float16")
-    refused("it has no 'blocks.0.attn.hook_z'", sites=[*SITES, ("z", 0)])
-    refused("it has 'hook_embed' too", sites="resid_post")
+    refused("from other data: it has 60 texts, not 59 \\(both are called 'texts'\\)", texts(59))
+    refused("from other data: it has other texts \\(both are called 'texts'\\)", ["bar", *texts()[1:]])
+    named = Labelled.unlabelled(texts(59), name="mine")
+    refused("from other data: it has 60 texts, not 59 \\('texts', not 'mine'\\)", named)
+    refused("otherwise: its positions is 'last', not 'mean'", positions="mean")
+    refused("otherwise: its prepend_bos is None, not False", prepend_bos=False)
+    refused("otherwise: its dtype is 'float32', not 'float16'", dtype="float16")
+    refused("otherwise: it has no 'blocks.0.attn.hook_z'", sites=[*SITES, ("z", 0)])
+    refused("otherwise: it has 'hook_embed' too", sites="resid_post")
     stored = Activations.open(store)
     stored.check(model=tiny, labelled=Labelled.unlabelled(texts()))
     tiny.embed.tokens.weight[0, 0] += 1
-    refused("its model weights is '.*…, not '.*… \\('tiny' and 'tiny'\\)")
-    with pytest.raises(ValueError, match="its weights is"):
+    refused("by another model: it has other weights \\(both are called 'tiny'\\)")
+    with pytest.raises(ValueError, match="was made by another model: it has other weights"):
         stored.check(model=tiny)
-    with pytest.raises(ValueError, match="its number of texts is 60, not 3"):
+    with pytest.raises(ValueError, match="was made from other data: it has 60 texts, not 3"):
         stored.check(labelled=Labelled.unlabelled(texts(3)))
     tiny.embed.tokens.weight[0, 0] -= 1
     assert tiny.tokenizer is not None
@@ -244,8 +248,33 @@ def test_other_work_is_refused(tiny: Transformer, store: Path) -> None:
 
     other = Tokenizer.from_words(["<bos>", *reversed(WORDS)], bos="<bos>", add_bos=True)
     tiny.tokenizer = other
-    refused("its model tokenizer is")
+    refused("by another model: it has another tokenizer")
     assert content(store) == before
+
+
+def test_an_old_store_is_as_the_tokenizer_says(tiny: Transformer, store: Path) -> None:
+    found = Manifest.read(store)
+    before = content(store)
+    del found.record["prepend_bos"]
+    found.write()
+    with pytest.raises(ValueError, match="its prepend_bos is None, not True"):
+        harvest(tiny, texts(), SITES, out=store, prepend_bos=True, **OPTIONS)  # type: ignore[arg-type]
+    harvest(tiny, texts(), SITES, out=store, **OPTIONS)  # type: ignore[arg-type]
+    assert {**content(store), "manifest.json": b""} == {**before, "manifest.json": b""}
+
+
+def test_places_that_cannot_be_written(tiny: Transformer, tmp_path: Path) -> None:
+    def no_work(*told: object) -> None:
+        raise AssertionError(told)
+
+    (tmp_path / "file").write_text("x")
+    for out in ("/proc/xx/yy", tmp_path / "file" / "under"):
+        with pytest.raises(
+            ValueError, match=r"^cannot write to '.*(xx/yy|under)': '.*' (takes no new|is not)"
+        ):
+            harvest(tiny, texts(), SITES, out=out, progress=no_work)
+    harvest(tiny, texts(3), SITES, out=tmp_path / "new" / "store")
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
 def test_targets_may_change(tiny: Transformer, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_contract(name: str, tmp_path: Path, characters: Transformer) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_options(name: str, tmp_path: Path) -> None:
     given = options(name, tmp_path)
-    with pytest.raises(ValueError, match=f"'sed' is not a option of {name}; did you mean 'seed'"):
+    with pytest.raises(ValueError, match=f"'sed' is not an option of {name}; did you mean 'seed'"):
         load_dataset(name, **given, sed=1)
     for bad in (0, True):
         with pytest.raises(ValueError, match=f"n is {bad}; it must be a whole number of at least"):

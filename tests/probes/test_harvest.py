@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from lens.model import Transformer
+from lens.progress import Cancelled
+from probes import shards
 from probes.harvest import harvest
 from probes.labelled import Classes, Labelled
+from probes.manifest import Manifest
+from tests.probes.test_activations import SITES, content, counted_reads, texts
 
 TEXTS = ["bar", "bel bin bop but dar", "del din", "dop dut far fel fin fop fut", "gar gel gin"]
 
@@ -66,7 +73,7 @@ def test_all_tokens_serve_any_words(tiny: Transformer) -> None:
         own = harvest(tiny, rows, "resid_post", positions=how)
         for site in store.sites:
             torch.testing.assert_close(store.take(site, store.rows_of(rows, how)), own[site])
-    with pytest.raises(ValueError, match="its number of texts is 5, not 1"):
+    with pytest.raises(ValueError, match="was made from other data: it has 5 texts, not 1"):
         store.rows_of(words_of(TEXTS[:1], [(0, "bar")]))
     with pytest.raises(ValueError, match="'lst' is not a known choice of tokens; did you mean 'last'"):
         store.rows_of(rows, "lst")
@@ -197,7 +204,7 @@ def test_text_and_site_of_an_activation_that_is_not_finite(tiny: Transformer) ->
 
 def test_mistakes(tiny: Transformer) -> None:
     for sites, message in {
-        "resid_pots": "'hook_resid_pots' is not a site of this model; did you mean",
+        "resid_pots": "'resid_pots' is not a site of this model; did you mean 'resid_post' or",
         "pattern": r"blocks\.0\.attn\.hook_pattern' cannot be probed: it is \[batch head pos key\]",
         (): "no sites are named",
     }.items():
@@ -217,6 +224,69 @@ def test_mistakes(tiny: Transformer) -> None:
         harvest(tiny, ["bar", ""], "resid_post")
     with pytest.raises(ValueError, match="at least one text"):
         harvest(tiny, [], "resid_post")
-    spaced = Labelled("x", ("bar bel",), np.array([0]), np.array([[3, 4]]), {})
-    with pytest.raises(ValueError, match="text 0 'bar bel', the word ' ' at 3: no token stands for it"):
-        harvest(tiny, spaced, "resid_post")
+    with pytest.raises(ValueError, match=r"row 0: the characters 3 to 4 \(word\) of text 0 are blank"):
+        Labelled("x", ("bar bel",), np.array([0]), np.array([[3, 4]]), {})
+
+
+def test_spans_inside_a_token_are_told(tiny: Transformer) -> None:
+    spans = np.array([[4, 7], [3, 7], [5, 7], [4, 9]])
+    rows = Labelled("x", ("bar bel bin",), np.zeros(4, dtype=int), spans, {}, places={"p": spans[::-1]})
+    told = "2 rows begin or end inside a token, which is read whole; the first is row 2, 'el' at 5 of text 0, read as"
+    for positions in ("last", "mean"):
+        with pytest.warns(UserWarning, match=told):
+            harvest(tiny, rows, "hook_embed", positions=positions)
+    with pytest.warns(UserWarning, match=r"the first is row 0, 'bel b' at 4 of text 0, read as 'bel bin'"):
+        harvest(tiny, rows, "hook_embed", positions="p")
+    harvest(tiny, rows, "hook_embed", positions=0)  # no token of the row's
+    store = harvest(tiny, rows, "hook_embed", positions="all")
+    with pytest.warns(UserWarning, match=told):
+        store.rows_of(rows)
+    store.rows_of(rows.subset([0, 1]))  # a blank besides the word is nothing
+
+
+def test_a_beginning_of_text_token_or_none(tiny: Transformer) -> None:
+    one_by_one = [tiny.run_with_cache(tiny.to_tokens(text, False), "resid_post")[1] for text in TEXTS]
+    without = harvest(tiny, TEXTS, "resid_post", prepend_bos=False, batch_size=2)
+    assert without.position.tolist() == [len(text.split()) - 1 for text in TEXTS]
+    for site in without.sites:
+        torch.testing.assert_close(without[site], torch.stack([cache[site][0, -1] for cache in one_by_one]))
+    usual, asked = harvest(tiny, TEXTS, "resid_post"), harvest(tiny, TEXTS, "resid_post", prepend_bos=True)
+    assert all((usual[site] == asked[site]).all() for site in usual.sites)
+    assert [x.record["prepend_bos"] for x in (usual, asked, without)] == [None, True, False]
+    every = harvest(tiny, TEXTS, "resid_post", positions="all", prepend_bos=False)
+    assert every.n == sum(len(text.split()) for text in TEXTS) and every.position[0] == 0
+    from lens.tokens import Tokenizer
+    from tests.probes.conftest import WORDS
+
+    tiny.tokenizer = Tokenizer.from_words(["<eos>", *WORDS])
+    with pytest.raises(ValueError, match="prepend_bos is true, and this tokenizer has no beginning-of-text"):
+        harvest(tiny, TEXTS, "resid_post", prepend_bos=True)
+
+
+def test_a_short_harvest_keeps_what_is_done(
+    tiny: Transformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far below the size of a shard in bytes: shards end after so many tokens as well."""
+    monkeypatch.setattr(shards, "WORK", 60)
+    harvest(tiny, texts(), SITES, out=tmp_path / "undisturbed", batch_size=4)
+    bounds = Manifest.read(tmp_path / "undisturbed").bounds
+    lengths = [1 + len(text.split()) for text in texts()]
+    assert len(bounds) > 6 and all(sum(lengths[a:b]) <= 60 for a, b in pairwise(bounds))
+
+    def stop(done: int, total: int, label: str) -> None:
+        if done >= 40 and label == "reading activations":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        harvest(tiny, texts(), SITES, out=tmp_path / "cut", batch_size=4, progress=stop)
+    held = Manifest.read(tmp_path / "cut")
+    finished = held.bounds[len(held.shards)]
+    assert finished >= 30
+    monkeypatch.setattr(shards, "WORK", 10**6)  # the cuts are those that were begun with
+    runs = counted_reads(monkeypatch)
+    harvest(tiny, texts(), SITES, out=tmp_path / "cut", batch_size=4)
+    assert sum(runs) == 1 + 60 - finished and content(tmp_path / "cut") == content(tmp_path / "undisturbed")
+    monkeypatch.setattr(shards, "WORK", 1)
+    monkeypatch.setattr(shards, "MOST_SHARDS", 5)  # however long the work is
+    harvest(tiny, texts(), SITES, out=tmp_path / "few", batch_size=4)
+    assert 5 <= Manifest.read(tmp_path / "few").n_shards <= 8

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -110,7 +112,7 @@ def test_table_of_a_run(model: Path, data: Path, tmp_path: Path, capsys: pytest.
     captured = capsys.readouterr()
     lines = [line.rstrip() for line in captured.out.splitlines()]
     assert lines[0] == "resid_post of tiny, position mean: mass-mean, 5 folds, seed 0; words, 40 rows"
-    assert lines[2] == "label: 20 b, 20 m; 10 groups kept together; 40 rows judged"
+    assert lines[2] == "label: 20 b, 20 m; 10 groups kept together; 40 of 40 rows judged"
     assert lines[4].split() == "site layer accuracy 95% interval majority".split()
     assert [line.split()[:2] for line in lines[5:8]] == [
         [f"blocks.{l}.hook_resid_post", str(l)] for l in range(3)
@@ -151,13 +153,56 @@ def test_harvest_once_train_twice(
 ) -> None:
     store = tmp_path / "store"
     assert call("harvest", data, "--model", model, "--layers", "1", "--out", store) == 0
-    assert capsys.readouterr().out.startswith("40 rows at 1 sites, 16 wide, position last")
+    assert capsys.readouterr().out.startswith("40 rows at 1 site, 16 wide, position last")
     before = {p.name: p.stat().st_mtime_ns for p in store.iterdir() if p.suffix == ".safetensors"}
     options = ["--model", model, "--layers", "1", "--activations", store, *FAST]
     assert call("train", data, *options, "--json") == 0
     assert {p.name: p.stat().st_mtime_ns for p in store.iterdir() if p.suffix == ".safetensors"} == before
-    assert call("train", data, *options, "--layers", "2") == 2
-    assert capsys.readouterr().err.count("\n") >= 1
+    capsys.readouterr()
+    for more, message in (
+        (["--layers", "2"], "was made otherwise: it has no 'blocks.2.hook_resid_post'"),
+        (["--no-prepend-bos"], "was made otherwise: its prepend_bos is None, not False"),
+        (["--positions", "mean"], "was made otherwise: its positions is 'last', not 'mean'"),
+    ):
+        assert call("train", data, *options, *more) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    other = tmp_path / "other.csv"
+    other.write_text(data.read_text() + "bar bel,b,bel\n")
+    assert call("train", other, *options) == 2
+    told = "was made from other data: it has 40 texts, not 41 ('words', not 'other')"
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_beginning_of_text_token_is_a_setting(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert (
+        call("train", data, "--model", model, "--layers", "1", "--no-prepend-bos", "--out", out, *FAST) == 0
+    )
+    run = probes.Run.load(out)
+    assert run.config.prepend_bos is False and run.record["sweep"]["store"]["prepend_bos"] is False
+    assert call("erase", out, "--draws", 1, "--no-equal-effect") == 0
+    assert "no line for a random erasure" not in capsys.readouterr().out
+
+
+def test_erase_says_why_there_is_no_equal_effect(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amnesic = import_module("probes.amnesic")
+
+    line = amnesic._Test._line
+
+    def harmless(self: object, erasure: str, *rest: object) -> object:
+        found = line(self, erasure, *rest)  # type: ignore[arg-type]
+        return replace(found, score=0.9, score_low=0.8, score_high=0.95)
+
+    monkeypatch.setattr(amnesic._Test, "_line", harmless)
+    assert call("erase", made, "--layer", "1", "--draws", 1) == 0
+    told = "no line for a random erasure of equal effect: this erasure did not hurt the task: the interval of its"
+    assert told in capsys.readouterr().out.replace("\n", " ")
+    assert call("erase", made, "--layer", "1", "--draws", 1, "--json") == 0
+    assert "did not hurt the task" in json.loads(capsys.readouterr().out)["without_equal_effect"]
 
 
 def test_evaluate(made: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,7 +258,7 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 TRAIN_MISTAKES = {
-    "did you mean 'blocks.": ["--site", "resid_pots"],
+    "'resid_pots' is not a site of this model; did you mean 'resid_post'": ["--site", "resid_pots"],
     "cannot be probed": ["--site", "pattern"],
     "layer 7 of 'resid_post' is not in this model: it has layers 0 to 2": ["--layers", "7"],
     "numbers and ranges such as 0-5,11": ["--layers", "a"],
@@ -221,7 +266,7 @@ TRAIN_MISTAKES = {
     "'frist' is not a known choice of positions; did you mean 'first'": ["--positions", "frist"],
     "the class 'b' has 20 rows, fewer than the 21 folds": ["--folds", "21", "--no-groups"],
     "there are 10 groups that can be split, fewer than the 11 folds": ["--folds", "11"],
-    "the setting cv is 1; it must be a whole number from 2 on": ["--folds", "1"],
+    "the setting cv (how many folds) is 1; it must be a whole number from 2 on": ["--folds", "1"],
     "'contry' is not a column": ["--group-by", "contry"],
     "C is 'much'; it is a number": ["--C", "much"],
     "C is -1.0; it must be positive": ["--C=-1"],
@@ -232,6 +277,9 @@ TRAIN_MISTAKES = {
     "already exists; choose another folder": ["--out", "."],
     "'nowhere' is not a known model": ["--model", "nowhere"],
     "'maxiter' is not NAME=VALUE": ["--option", "maxiter"],
+    "layers is 'x-3'; it is all, or numbers and ranges": ["--layers", "x-3", "--model", "nowhere"],
+    "cannot write to '/proc/xx/yy'": ["--out", "/proc/xx/yy", "--model", "nowhere"],
+    "cannot write to '/proc/xx/zz'": ["--activations", "/proc/xx/zz", "--model", "nowhere"],
 }
 
 
@@ -261,6 +309,16 @@ def test_other_mistakes(made: Path, data: Path, tmp_path: Path, capsys: pytest.C
         (["plot", made, "--metric", "auric"], "'auric' is not a metric of this run; did you mean 'auroc'"),
         (["eval", made, data, "--layers", "9"], "layer 9 has no probe in this run; it has 0, 1, 2"),
         (["eval", made, data, "--dataset", data], "two data sets are named"),
+        (["eval", made, "--layers", "3"], "layer 3 has no probe in this run; it has 0, 1, 2"),
+        (["eval", made, "--layers", "1"], "--layers is for other data, and none is named"),
+        (["eval", made, "--positions", "mean"], "--positions is for other data, and none is named"),
+        (["harvest", data, "--out", "/proc/xx", "--model", "nowhere"], "cannot write to '/proc/xx'"),
+        (
+            ["harvest", data, "--out", tmp_path / "s", "--layers", "x-3", "--model", "nowhere"],
+            "layers is 'x-3'",
+        ),
+        (["erase", made, "--out", "/proc/xx/yy", "--model", "nowhere"], "cannot write to '/proc/xx/yy'"),
+        (["plot", made, "--out", "/proc/xx/yy"], "cannot write to '/proc/xx/yy'"),
         (["steer", made, "--words", "bar"], "it is two words with a slash"),
         (["steer", made, "--doses", "a"], "doses is 'a'; it is numbers with commas"),
         (["steer", made, "--layer", "2"], "no probe below blocks.2.hook_resid_post"),

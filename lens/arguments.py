@@ -244,6 +244,8 @@ def ends(model: Transformer, given: ModelInputs, valid: Tensor | None, taps: Any
         name = f"{model.cfg.name} reads a text's vector where the text ends"
         raise ValueError(f"{name}: give the ids beside the stream, as ModelInputs(stream=…, ids=…)")
     ids = given.ids.to(model.device)
+    if ids.shape != (given.n_rows, given.n):
+        raise ValueError(f"ids are {tuple(ids.shape)} and the stream beside them {tuple(given.given.shape)}")
     if valid is not None:
         ids = ids.masked_fill(~valid[:, -ids.shape[1] :], -1)
     if pooler.at == "highest":

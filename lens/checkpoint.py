@@ -59,6 +59,9 @@ class Checkpoint:
     revision: str  # of what was read: "sha256:" and 16 hex digits, or "git:" and 16 of a hub commit
     origin: str  # what a person would call where it came from
     card: dict[str, Any] = field(default_factory=dict)  # licence, description, … where the source knows them
+    preprocessing: dict[str, Any] | None = (
+        None  # settings of the Hugging Face processor of pictures or sounds
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lens.checkpoint import LazyTensors
-from lens.config import ModelConfig, SourceConfig, StackConfig
+from lens.config import ModelConfig, PoolerConfig, SourceConfig, StackConfig
 from lens.load import read
 from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
@@ -59,9 +59,10 @@ def describe(name_or_path: str | Path, progress: Progress = silent) -> Descripti
     tensors = checkpoint.tensors
     cfg, _ = read(checkpoint, tensors.meta() if isinstance(tensors, LazyTensors) else tensors)
     n = n_parameters(cfg)
-    sites = sites_of(cfg)
-    counts = Counter(site.kind for site in sites.values())
-    firsts = {site.kind: site for site in reversed(sites.values())}
+    parts = {"": cfg} if cfg.vision is None else {"": cfg, "vision: ": cfg.vision}
+    sites = [(part + site.kind, site) for part, of in parts.items() for site in sites_of(of).values()]
+    counts = Counter(kind for kind, _ in sites)
+    firsts = dict(reversed(sites))
     return Description(
         name=checkpoint.name,
         origin=checkpoint.origin,
@@ -100,6 +101,10 @@ def in_words(cfg: ModelConfig) -> list[str]:
     c = cfg.stack
     if cfg.source is not None:
         return _of_two(cfg, cfg.source)
+    if cfg.vision is not None:
+        both = {"texts": replace(cfg, vision=None), "images": cfg.vision}
+        lines = [f"{what}: {line}" for what, part in both.items() for line in in_words(part)]
+        return [*lines, "cosines of the vectors of images and texts, times a learned scale"]
     return [_embedding(cfg), _positions(cfg), *_stack(c), *_ends(cfg)]
 
 
@@ -125,7 +130,10 @@ def _embedding(cfg: ModelConfig) -> str:
     if e.patches is not None:
         (height, width), (h, w) = e.patches.image_size, e.patches.patch_size
         token = ", behind a class token" if e.patches.class_token else ""
+        token += "" if e.norm_eps is None else ", normalised"
         return f"images of {height} × {width} in patches of {h} × {w}, {e.patches.n_channels} channels{token}"
+    if e.mel is not None:
+        return f"{e.mel.n_frames:,} frames of {e.mel.n_mels} mel bands, through two convolutions"
     tied = ", used again as the unembedding" if cfg.tied else ""
     text = f"embedding of {e.d_vocab:,} tokens in {e.d_embed} dimensions{tied}"
     if e.n_types:
@@ -140,7 +148,7 @@ def _ends(cfg: ModelConfig) -> list[str]:
     final = "a final norm, then " if cfg.stack.final_norm and cfg.stack.norm != "none" else ""
     lines = []
     if cfg.pooler is not None:
-        lines.append(f"{final}a pooled vector per text ({cfg.pooler.act_fn})")
+        lines.append(f"{final}{_pooled(cfg, cfg.pooler)}")
     if cfg.classifier is not None:
         c = cfg.classifier
         tells = {
@@ -159,6 +167,14 @@ def _ends(cfg: ModelConfig) -> list[str]:
     return lines
 
 
+def _pooled(cfg: ModelConfig, pooler: PoolerConfig) -> str:
+    what = "image" if cfg.embed.patches is not None else "text"
+    where = "" if pooler.at == "first" else ", read where the text ends"
+    if not pooler.layer:
+        return f"a vector per {what}{where}"
+    return f"a pooled vector per {what} ({pooler.act_fn or f'{pooler.d_out or cfg.d_model} entries'}){where}"
+
+
 def _positions(cfg: ModelConfig) -> str:
     kinds = []
     if cfg.embed.n_positions is not None:
@@ -173,8 +189,8 @@ def _positions(cfg: ModelConfig) -> str:
             "disentangled": "distances meet queries and keys",
         }
         kinds.append(f"positions in the scores ({table[cfg.stack.relative.kind]})")
-    what = "tokens" if cfg.embed.patches is None else "positions"
-    return f"{' and '.join(kinds) or 'no positions'}; context of {cfg.n_ctx:,} {what}"
+    n, what = (cfg.n_ctx, "tokens") if cfg.embed.n_fixed is None else (cfg.embed.n_fixed, "positions")
+    return f"{' and '.join(kinds) or 'no positions'}; context of {n:,} {what}"
 
 
 def _norms(c: StackConfig) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import sounds
-from lens.arguments import check_causal
+from lens.arguments import check_causal, check_ids
 from lens.arguments import inputs as inputs_of
 from lens.inputs import ModelInputs
 from lens.progress import Progress, silent
@@ -43,6 +43,7 @@ def generate(
     seed: int | None = None,
     stop: Sequence[str] = (),
     stop_at_eos: bool = True,
+    suppress: Sequence[int] = (),
     prepend_bos: bool | None = None,
     edits: Edits | None = None,
     on_token: Callable[[list[str]], None] | None = None,
@@ -62,6 +63,7 @@ def generate(
         seed: for sampling; the same seed gives the same text.
         stop: a row ends where one of these strings appears in its new text, which is cut before it (ids
             are not cut).
+        suppress: ids that are never chosen (Whisper's are `cfg.hf["suppress_tokens"]`).
         stop_at_eos: a row ends at the end-of-text token, which is not part of its text.
         prepend_bos: for text: put the beginning-of-text token in front; None: as the tokenizer says.
         edits: site → function of the activation, on every step.
@@ -75,7 +77,14 @@ def generate(
         model, inputs, max_new_tokens, prepend_bos=prepend_bos, stop=stop, stop_at_eos=stop_at_eos
     )
     choose = sampler(temperature, top_k, top_p, seed, model.device)
-    for step, pieces in enumerate(stream.steps(choose, edits)):
+    banned = torch.tensor(list(suppress), dtype=torch.long, device=model.device)
+    if len(banned):
+        check_ids("suppressed id", banned, model.cfg.d_vocab, f"the vocabulary of {model.cfg.name}")
+
+    def allowed(logits: Tensor) -> Tensor:
+        return choose(logits.index_fill(-1, banned, -torch.inf))
+
+    for step, pieces in enumerate(stream.steps(allowed, edits)):
         progress(step + 1, max_new_tokens, "generate")
         if on_token is not None:
             on_token(pieces)

@@ -61,6 +61,7 @@ def load(
         cfg,
         state,
         tokenizer=checkpoint.tokenizer,
+        preprocessing=checkpoint.preprocessing,
         device=where,
         dtype=wanted,
         revision=checkpoint.revision,
@@ -88,6 +89,8 @@ def save(model: Transformer, folder: str | Path, *, card: Mapping[str, Any] | No
         atomic.write_json(partial / "config.json", config)
         if card is not None:
             atomic.write_json(partial / "card.json", dict(card))
+        if model.preprocessing is not None:
+            atomic.write_json(partial / "preprocessor_config.json", model.preprocessing)
         if model.tokenizer is not None:
             model.tokenizer.save(partial)
         save_file(state, partial / "model.safetensors")

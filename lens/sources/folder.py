@@ -52,7 +52,8 @@ def open_folder(
     card.setdefault("size", sum(file.stat().st_size for file in files))
     if revision is None:
         revision = digest(path / "config.json", *files, progress=progress)
-    return Checkpoint(name, config, tensors, tokenizer_files.read(path), revision, origin, card)
+    tokenizer = tokenizer_files.read(path)
+    return Checkpoint(name, config, tensors, tokenizer, revision, origin, card, _preprocessing(path))
 
 
 def open_safetensors(files: list[Path]) -> LazyTensors:
@@ -80,6 +81,14 @@ def open_safetensors(files: list[Path]) -> LazyTensors:
         except SafetensorError as error:
             raise ValueError(f"{str(file)!r} is truncated or not a safetensors file: {error}") from error
     return LazyTensors(infos, lambda name: home[name].get_tensor(name))
+
+
+def _preprocessing(path: Path) -> dict[str, Any] | None:
+    """How pictures or sounds become the model's inputs, in a file of its own or beside the tokenizer's settings."""
+    if (path / "preprocessor_config.json").exists():
+        return _json(path / "preprocessor_config.json")
+    whole = _json(path / "processor_config.json") if (path / "processor_config.json").exists() else {}
+    return whole.get("image_processor") or whole.get("feature_extractor")
 
 
 def _weight_files(path: Path) -> list[Path]:

@@ -18,6 +18,8 @@ from lens.sources.folder import open_folder
 _FILES = [
     "config.json",
     "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "model.safetensors",
     "model-*.safetensors",
     "model.safetensors.index.json",

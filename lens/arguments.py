@@ -114,9 +114,14 @@ def check_past(past: KeyValues | None, batch: int, span: Span, cfg: ModelConfig)
 
 
 def check_causal(cfg: ModelConfig, but: str) -> None:
-    """Raise where positions look at what follows them."""
+    """Raise where positions look at what follows them, or a mixer takes texts as a whole."""
     if not cfg.causal:
         raise ValueError(f"{cfg.name} reads texts in both directions: {but}")
+    for mixer in cfg.stack.mixers:
+        if mixer is not None and not mixer.continues:
+            raise ValueError(
+                f"{cfg.name} mixes positions by {mixer.kind}, which takes texts as a whole: {but}"
+            )
 
 
 def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int) -> None:
@@ -281,10 +286,10 @@ def check_types(types: Tensor | None, ids: Tensor, n: int, name: str) -> None:
 
 
 def check_length(cfg: ModelConfig, total: int, source: bool = False) -> None:
-    """Raise where a text of `total` tokens does not fit; where only scores know of positions, any does."""
+    """Raise where a text of `total` tokens does not fit; where only scores or states know of positions, any does."""
     part = cfg.source if source and cfg.source is not None else cfg
     table = part.embed.n_positions
-    if table is None and part.stack.relative is not None:
+    if table is None and part.stack.endless:
         return
     limit = cfg.n_ctx if table is None else table if source else min(cfg.n_ctx, table)
     if total > limit:

@@ -1,11 +1,11 @@
-"""One block: attention and a feed-forward network around the residual stream.
+"""One block: attention, or the mixer in its place, and a feed-forward network around the residual stream.
 
 Letters: b batch, p position, h head, g key/value head, d d_model.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lens.attention import Attention, Relative
@@ -13,6 +13,7 @@ from lens.config import StackConfig
 from lens.experts import MixtureOfExperts
 from lens.frame import Frame
 from lens.kv import KeyValues
+from lens.mixer import mixer_at
 from lens.mlp import MLP
 from lens.norm import Norm
 from lens.taps import OFF, AnyTaps
@@ -30,9 +31,19 @@ class Block(nn.Module):
         self.pre = "in" in cfg.norm_placement
         self.after_sum = "add" in cfg.norm_placement and cfg.norm != "none"
         has_mlp = cfg.d_mlp is not None
-        self.attn = Attention(f"{site}.attn", cfg, layer, relative)
+        mixer = mixer_at(cfg)
+        self._mixes = "attn" if mixer is None else mixer.path
+        self._by_head = mixer is None or mixer.config.by_head
+        if mixer is None:
+            self.attn = Attention(f"{site}.attn", cfg, layer, relative)
+        else:
+            self.add_module(mixer.path, mixer.module(f"{site}.{mixer.path}", cfg, layer))
         self.cross_attn = Attention(f"{site}.cross_attn", cfg.across, layer) if cfg.cross else None
-        self.mlp = (MixtureOfExperts if cfg.experts else MLP)(f"{site}.mlp", cfg) if has_mlp else None
+        self._reads_on = mixer is not None and mixer.mlp is not None  # the MLP knows of other positions
+        if mixer is not None and mixer.mlp is not None:
+            self.add_module("mlp", mixer.mlp(f"{site}.mlp", cfg, layer))
+        else:
+            self.mlp = (MixtureOfExperts if cfg.experts else MLP)(f"{site}.mlp", cfg) if has_mlp else None
 
         def norm(name: str, here: bool) -> Norm | None:
             if not here or cfg.norm == "none":
@@ -71,7 +82,7 @@ class Block(nn.Module):
         x = self.first(x, frame, taps, past)
         if self.cross_attn is not None:
             x = self.cross(x, frame, taps, past)
-        return self.finish(self.second(x, taps, frame.valid), taps)
+        return self.finish(self.second(x, taps, frame, past), taps)
 
     def first(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
@@ -79,7 +90,7 @@ class Block(nn.Module):
         """The stream after attention: `resid_mid`. In a parallel or attention-only block the whole sum."""
         x = taps(self.hook_resid_pre, x)
         read = self.read(x, taps)
-        attn_out = self.attn(read, frame, taps, past)
+        attn_out = getattr(self, self._mixes)(read, frame, taps, past)
         if self.ln1_post is not None:
             attn_out = self.ln1_post(attn_out, taps)
         attn_out = taps(self.hook_attn_out, attn_out)
@@ -87,7 +98,7 @@ class Block(nn.Module):
             return x + attn_out
         if self.cfg.parallel:
             shared = read if self.cfg.shared_norm and isinstance(read, Tensor) else None
-            return x + attn_out + self.mlp_out(x, taps, shared)
+            return x + attn_out + self.mlp_out(x, taps, shared, frame, past)
         return taps(self.hook_resid_mid, x + attn_out)
 
     def cross(
@@ -103,18 +114,22 @@ class Block(nn.Module):
         return taps(self.hook_resid_mid_cross, x + taps(self.hook_cross_attn_out, out))
 
     def second(
-        self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF, valid: Tensor | None = None
+        self,
+        x: Float[Tensor, "b p d"],
+        taps: AnyTaps = OFF,
+        frame: Frame | None = None,
+        past: KeyValues | None = None,
     ) -> Float[Tensor, "b p d"]:
         """From `resid_mid` (or `resid_mid_cross`) to `resid_post`.
 
-        In a parallel or attention-only block nothing is left to do. `valid`: see `mlp_out`.
+        In a parallel or attention-only block nothing is left to do. `frame` and `past`: see `mlp_out`.
         """
         if self.one_sum:
             return x
         norm = self.ln1 if self.cross_attn is None else self.ln3
         if self.after_sum and norm is not None:
             x = norm(x, taps)
-        return x + self.mlp_out(x, taps, valid=valid)
+        return x + self.mlp_out(x, taps, None, frame, past)
 
     def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
         """`resid_post`, and the post-norm where there is one: what the next block reads."""
@@ -128,13 +143,13 @@ class Block(nn.Module):
         return self.mlp is None or self.cfg.parallel
 
     def read(self, x: Float[Tensor, "b p d"], taps: AnyTaps) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """What attention reads: the normalised stream, or one per head where per-head inputs are altered.
+        """What attention or a mixer reads: the normalised stream, or one per head where per-head inputs are altered.
 
         In the per-head case the sites of `ln1` fire for q, k and v in turn, with a head axis.
         """
         norm = self.attn_norm
         split = (self.hook_attn_in, self.hook_q_input, self.hook_k_input, self.hook_v_input)
-        if not taps.wants(*split):
+        if not self._by_head or not taps.wants(*split):
             return x if norm is None else norm(x, taps)
         altered = taps.alters(*split)
         h, g = self.cfg.n_heads, self.cfg.n_kv_heads
@@ -155,12 +170,13 @@ class Block(nn.Module):
         x: Float[Tensor, "b p d"],
         taps: AnyTaps = OFF,
         normalized: Float[Tensor, "b p d"] | None = None,
-        valid: Bool[Tensor, "b k"] | None = None,
+        frame: Frame | None = None,
+        past: KeyValues | None = None,
     ) -> Float[Tensor, "b p d"]:
         """What the MLP adds to the stream x.
 
-        `normalized` is the norm's output where attention already has it; `valid`, True where a token is real,
-        is for experts of limited capacity, which padding does not fill.
+        `normalized` is the norm's output where attention already has it. `frame` is for experts of limited
+        capacity, which padding does not fill, and with `past` for MLPs that look at the position before.
         """
         assert self.mlp is not None
         if taps.wants(self.hook_mlp_in):
@@ -169,7 +185,9 @@ class Block(nn.Module):
         if normalized is None:
             normalized = x if self.mlp_norm is None else self.mlp_norm(x, taps)
         if isinstance(self.mlp, MixtureOfExperts):
-            out = self.mlp(normalized, taps, valid)
+            out = self.mlp(normalized, taps, None if frame is None else frame.valid)
+        elif self._reads_on:
+            out = self.mlp(normalized, frame, taps, past)
         else:
             out = self.mlp(normalized, taps)
         if self.ln2_post is not None:

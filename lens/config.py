@@ -7,9 +7,9 @@ There is no `if model_type == …` anywhere in the core: if a family seems to ne
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from lens.plain import from_plain, to_plain
+from lens.plain import Open, from_plain, to_plain
 
 Placement = Literal["in", "out", "add"]
 
@@ -92,6 +92,26 @@ class Experts:
     normalize: bool = True
     capacity: int | None = None
     layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerConfig(Open):
+    """What mixes positions in attention's place: each file of `lens/mixers` has one, whose `kind` is its name.
+
+    With `by_head`, it reads one stream per head for queries, keys and values, as attention does. `endless` ones
+    take texts of any length. Where it does not `continue`, there is no past that a run could stand on.
+    """
+
+    kind: str
+    by_head: ClassVar[bool] = False
+    endless: ClassVar[bool] = False
+    continues: ClassVar[bool] = True
+
+    @classmethod
+    def of_kind(cls, kind: str) -> type:
+        from lens.mixer import MIXERS
+
+        return MIXERS.get(kind).config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +203,7 @@ class StackConfig:
     causal: bool = True
     cross: bool = False  # between attention and MLP, each block looks at what an encoder made of its inputs
     shared: tuple[int, ...] | None = None
+    mixer: MixerConfig | tuple[MixerConfig | None, ...] | None = None  # per layer, or of all; None: attention
 
     norm: Literal["layer", "rms", "none"] = "layer"
     norm_eps: float = 1e-5
@@ -207,14 +228,34 @@ class StackConfig:
     experts: Experts | None = None
 
     def at(self, layer: int) -> StackConfig:
-        """What one block is: with experts, or with one MLP."""
-        sparse = self.experts is not None and (self.experts.layers is None or layer in self.experts.layers)
-        return self if sparse or self.experts is None else replace(self, experts=None)
+        """What one block is: with its mixer, with experts or with one MLP."""
+        here: dict[str, Any] = {"mixer": self.mixers[layer]} if isinstance(self.mixer, tuple) else {}
+        if self.experts is not None and self.experts.layers is not None and layer not in self.experts.layers:
+            here["experts"] = None
+        return replace(self, **here) if here else self
+
+    @property
+    def mixers(self) -> tuple[MixerConfig | None, ...]:
+        """What mixes positions in each layer; None: attention."""
+        return self.mixer if isinstance(self.mixer, tuple) else (self.mixer,) * self.n_layers
+
+    @property
+    def attends(self) -> bool:
+        """Does every block mix positions by attention?"""
+        return all(mixer is None for mixer in self.mixers)
+
+    @property
+    def endless(self) -> bool:
+        """Do only scores, or states, know of positions? Then texts may have any length."""
+        mixed = all(mixer is not None and mixer.endless for mixer in self.mixers)
+        return mixed or (self.attends and self.relative is not None)
 
     @property
     def across(self) -> StackConfig:
         """What cross-attention is: the same heads, and nothing that depends on positions."""
-        return replace(self, causal=False, rotary=None, windows=None, relative=None, global_tokens=None)
+        return replace(
+            self, causal=False, rotary=None, windows=None, relative=None, global_tokens=None, mixer=None
+        )
 
     @property
     def own_terms(self) -> tuple[Literal["q", "k"], ...]:

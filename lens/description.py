@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lens.checkpoint import LazyTensors
-from lens.config import ModelConfig, PoolerConfig, SourceConfig, StackConfig
+from lens.config import MixerConfig, ModelConfig, PoolerConfig, SourceConfig, StackConfig
 from lens.load import read
+from lens.mixer import mixer_at
 from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
 from lens.sites import sites_of
@@ -118,11 +119,25 @@ def _of_two(cfg: ModelConfig, source: SourceConfig) -> list[str]:
 
 
 def _stack(c: StackConfig) -> list[str]:
-    order = "attention and MLP side by side" if c.parallel else "attention, then MLP"
-    order = "attention, then cross-attention, then MLP" if c.cross else order
+    first = "attention" if c.attends else "mixer" if None not in c.mixers else "attention or mixer"
+    order = f"{first} and MLP side by side" if c.parallel else f"{first}, then MLP"
+    order = f"{first}, then cross-attention, then MLP" if c.cross else order
     once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
-    kind = f"{c.n_layers} blocks{once}: " + ("attention only" if c.d_mlp is None else order)
-    return [f"{kind}{_norms(c)}", _attention(c), *([] if c.d_mlp is None else [_mlp(c, c.d_mlp)])]
+    kind = f"{c.n_layers} blocks{once}: " + (f"{first} only" if c.d_mlp is None else order)
+    return [f"{kind}{_norms(c)}", *_mixing(c), *([] if c.d_mlp is None else [_mlp(c, c.d_mlp)])]
+
+
+def _mixing(c: StackConfig) -> list[str]:
+    """Attention, and each kind of mixer, one line each."""
+    first = dict[MixerConfig | None, int]()
+    for layer, mixer in enumerate(c.mixers):
+        first.setdefault(mixer, layer)
+    lines = []
+    for mixer, layer in first.items():
+        where = "" if len(first) == 1 else f" (in {c.mixers.count(mixer)} of {c.n_layers} layers)"
+        here = mixer_at(c.at(layer))
+        lines.append((_attention(c) if here is None else here.words(c.at(layer))) + where)
+    return lines
 
 
 def _embedding(cfg: ModelConfig) -> str:
@@ -190,7 +205,10 @@ def _positions(cfg: ModelConfig) -> str:
         }
         kinds.append(f"positions in the scores ({table[cfg.stack.relative.kind]})")
     n, what = (cfg.n_ctx, "tokens") if cfg.embed.n_fixed is None else (cfg.embed.n_fixed, "positions")
-    return f"{' and '.join(kinds) or 'no positions'}; context of {n:,} {what}"
+    length = f"context of {n:,} {what}"
+    if not cfg.stack.attends and cfg.stack.endless:
+        length = f"texts of any length (trained on {n:,} {what})"
+    return f"{' and '.join(kinds) or 'no positions'}; {length}"
 
 
 def _norms(c: StackConfig) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
-from lens.vocabulary import BLOCK, EMBED, EXPERT, FINAL, UNEMBED, Kind
+from lens.mixer import MIXERS, Mixer
+from lens.vocabulary import BLOCK, EMBED, EXPERT, FINAL, UNEMBED, Kind, Where
 
 HEAD = """# Glossary of sites
 
@@ -36,12 +38,22 @@ def table(prefix: str, kinds: list[Kind]) -> list[str]:
     return rows
 
 
+def _own(mixer: Mixer) -> list[Kind]:
+    return [
+        replace(kind, where=Where(mixer.name, kind.where.holds)) for kind in mixer.kinds + mixer.mlp_kinds
+    ]
+
+
 def page() -> str:
     """The whole page, Markdown."""
     parts = [
         ("Embedding", "", EMBED),
         ("Block l", "blocks.{l}.", BLOCK),
         ("Expert e of block l", "blocks.{l}.mlp.experts.{e}.", EXPERT),
+        *(
+            (f"Block l with the mixer {name}", "blocks.{l}.", _own(MIXERS.get(name)))
+            for name in MIXERS.names()
+        ),
         ("Ends", "", [*FINAL, *UNEMBED]),
     ]
     lines = [HEAD]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.mixer import mixer_at, shapes
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -34,7 +33,7 @@ def aliases_of(cfg: ModelConfig) -> dict[str, str]:
         found["encoder.embed.tokens.weight"] = "embed.tokens.weight"
     for layer, first in enumerate(cfg.stack.shared or ()):
         if layer != first:
-            names = _block(cfg.stack)
+            names = _block(cfg.stack.at(layer))
             found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
     if cfg.vision is not None:
         found |= {f"vision.{name}": f"vision.{owner}" for name, owner in aliases_of(cfg.vision).items()}
@@ -93,15 +92,30 @@ def _unembed(u: UnembedConfig, d_model: int) -> Shapes:
 
 
 def _block(c: StackConfig) -> Shapes:
+    """The parameters of one block, which `c` is the configuration of (`StackConfig.at`)."""
+    mixer = mixer_at(c)
+    found = _norms(c)
+    if mixer is None:
+        found |= _attention(c)
+    else:
+        found |= {f"{mixer.path}.{name}": shape for name, shape in shapes(mixer.module, c).items()}
+    if mixer is not None and mixer.mlp is not None:
+        found |= {f"mlp.{name}": shape for name, shape in shapes(mixer.mlp, c).items()}
+    elif c.experts is not None:
+        found |= _linear("mlp.router", c.experts.n, c.d_model, False)
+        for e in range(c.experts.n):
+            found |= _mlp(c, f"mlp.experts.{e}")
+    else:
+        found |= _mlp(c, "mlp")
+    return found
+
+
+def _norms(c: StackConfig) -> Shapes:
+    """The norms of a block, and its cross-attention."""
     shapes = Shapes()
     branches = ["ln1"] if c.d_mlp is None or c.shared_norm else ["ln1", "ln2"]
     if c.cross:
-        across = {
-            name: shape
-            for name, shape in _block(replace(c.across, cross=False)).items()
-            if name.startswith("attn.")
-        }
-        shapes |= {f"cross_{name}": shape for name, shape in across.items()}
+        shapes |= {f"cross_{name}": shape for name, shape in _attention(c.across).items()}
         shapes |= _norm(c, "ln3", c.d_model) if c.norm != "none" and c.norm_placement & {"in", "add"} else {}
     if c.norm != "none":
         for name in branches:
@@ -109,6 +123,11 @@ def _block(c: StackConfig) -> Shapes:
                 shapes |= _norm(c, name, c.d_model)
             if "out" in c.norm_placement:
                 shapes |= _norm(c, f"{name}_post", c.d_model)
+    return shapes
+
+
+def _attention(c: StackConfig) -> Shapes:
+    shapes = Shapes()
     queries, keys = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
     for name, width in (("q", queries), ("k", keys), ("v", keys)):
         shapes |= _linear(f"attn.{name}", width, c.d_model, name in c.attn_bias)
@@ -120,12 +139,6 @@ def _block(c: StackConfig) -> Shapes:
         shapes |= _linear(f"attn.pos_{term}", queries, c.d_model, True)
     for name in "qkv" if c.global_tokens else "":
         shapes |= _linear(f"attn.{name}_global", queries, c.d_model, True)
-    if c.experts is not None:
-        shapes |= _linear("mlp.router", c.experts.n, c.d_model, False)
-        for e in range(c.experts.n):
-            shapes |= _mlp(c, f"mlp.experts.{e}")
-    else:
-        shapes |= _mlp(c, "mlp")
     return shapes
 
 

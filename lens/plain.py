@@ -11,6 +11,19 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
+class Open:
+    """A base of dataclasses that are not listed in any annotation: their `kind` says where they are found."""
+
+    @classmethod
+    def of_kind(cls, kind: str) -> type:
+        """The dataclass of that kind.
+
+        Raises:
+            ValueError: there is none.
+        """
+        raise NotImplementedError
+
+
 def to_plain(value: Any) -> Any:
     """Dataclasses as objects, sets as sorted lists, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -43,6 +56,7 @@ def from_plain(kind: Any, value: Any) -> Any:
     if origin is frozenset:
         return frozenset(value)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        kind = kind.of_kind(value["kind"]) if isinstance(kind, type) and issubclass(kind, Open) else kind
         hints = _hints(kind)
         if missing := [f.name for f in dataclasses.fields(kind) if _needed(f) and f.name not in value]:
             raise KeyError(missing[0])
@@ -58,11 +72,14 @@ def _needed(field: dataclasses.Field[Any]) -> bool:
 
 
 def _chosen(options: list[Any], value: Any) -> Any:
-    """The dataclass whose `kind` field has the default that `value` states."""
+    """The dataclass whose `kind` field has the default that `value` states; for a list, the tuple."""
+    if isinstance(value, list):
+        return next((o for o in options if get_origin(o) is tuple), Any)
     if not isinstance(value, dict):
         return Any
     stated = value.get("kind")
-    found = [o for o in options if dataclasses.is_dataclass(o) and getattr(o, "kind", None) == stated]
+    known = [o for o in options if dataclasses.is_dataclass(o)]
+    found = [o for o in known if issubclass(o, Open) or getattr(o, "kind", None) == stated]  # type: ignore[arg-type]
     if len(found) != 1:
         raise TypeError(f"unknown kind {stated!r}")
     return found[0]

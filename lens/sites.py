@@ -8,8 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lens.config import EmbedConfig, ModelConfig, StackConfig
+from lens.mixer import mixer_at
 from lens.nearest import unknown
-from lens.vocabulary import ALIASES, BLOCK, EMBED, EXPERT, FINAL, UNEMBED, Kind
+from lens.vocabulary import (
+    AFTER,
+    ALIASES,
+    BETWEEN,
+    BLOCK,
+    EMBED,
+    EXPERT,
+    FEED_FORWARD,
+    FINAL,
+    READ,
+    UNEMBED,
+    Kind,
+)
 
 Part = Literal["source", "embed", "block", "end"]
 NamesFilter = Any  # None | str | ("pattern", 5) | iterable of those | Callable[[str], bool]
@@ -59,13 +72,21 @@ def _stack_sites(e: EmbedConfig, c: StackConfig, ends: str, blocks: str, final: 
     found = [_site(ends, kind, part="embed") for kind in EMBED if kind.where.holds(e)]
     for layer in range(c.n_layers):
         here = c.at(layer)
-        for kind in BLOCK:
+        for kind in _block_kinds(here):
             if kind.where.holds(here):
                 found.append(_site(f"{blocks}{layer}.", kind, layer))
             if kind.suffix == "mlp.hook_expert_indices":
                 found += _expert_sites(here, f"{blocks}{layer}.", layer)
     norm = [_site("", kind, part="end") for kind in FINAL if kind.where.holds(c)]
     return found + [replace(site, name=site.name.replace("ln_final", final)) for site in norm]
+
+
+def _block_kinds(c: StackConfig) -> list[Kind]:
+    """Kinds of sites around and in what mixes the positions of one block."""
+    mixer = mixer_at(c)
+    if mixer is None:
+        return BLOCK
+    return [*READ, *mixer.kinds, *BETWEEN, *(mixer.mlp_kinds if mixer.mlp else FEED_FORWARD), *AFTER]
 
 
 def _site(prefix: str, kind: Kind, layer: int | None = None, part: Part = "block") -> Site:
@@ -114,6 +135,11 @@ def expand(name: Any, sites: Mapping[str, Site]) -> list[str]:
         full = f"decoder.{full.removeprefix('blocks.')}" if "decoder.hook_embed" in sites else full
     if full in sites:
         return [full]
+    if match := re.fullmatch(r"(?:blocks|decoder)\.(\d+)\.(hook_\w+)", full):  # a mixer's, by its last part
+        layer, last = int(match[1]), f".{match[2]}"
+        hits = [name for name, site in sites.items() if site.layer == layer and name.endswith(last)]
+        if hits := [name for name in hits if sites[name].part == "block"]:
+            return hits
     hits = [s for s in sites if s.endswith(f".{full}") and not full.startswith("blocks.")]
     if not hits:
         raise ValueError(unknown("site", full, sites, of="this model"))

@@ -10,7 +10,7 @@ d_model, d_head, d_mlp, d_embed, d_vocab, class.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -30,6 +30,8 @@ class Where:
 
 
 EVERY = Where("every model", lambda c: True)
+ATTENDS = Where("attention", lambda c: c.mixer is None)
+BY_HEADS = Where("heads that read streams of their own", lambda c: c.mixer is None or c.mixer.by_head)
 MLP = Where("an MLP", lambda c: c.d_mlp is not None)
 NO_MLP = Where("attention only", lambda c: c.d_mlp is None)
 DENSE = Where("one MLP per block", lambda c: c.d_mlp is not None and c.experts is None)
@@ -138,21 +140,40 @@ CROSS_ATTENTION = [
     *_norm("ln3", "on the stream after cross-attention", POST_NORM & CROSS),
 ]
 
-BLOCK = [
+READ = [
     Kind("hook_resid_pre", STREAM, "residual stream entering the block"),
     Kind(
         "hook_attn_in",
         BY_HEAD,
         "stream as each head reads it; a kv head reads its query heads' mean",
+        BY_HEADS,
         extra=True,
     ),
-    Kind("hook_q_input", BY_HEAD, "stream as each head's queries read it, before the norm", extra=True),
-    Kind("hook_k_input", BY_KV, "stream as each head's keys read it, before the norm", extra=True),
-    Kind("hook_v_input", BY_KV, "stream as each head's values read it, before the norm", extra=True),
+    Kind(
+        "hook_q_input",
+        BY_HEAD,
+        "stream as each head's queries read it, before the norm",
+        BY_HEADS,
+        extra=True,
+    ),
+    Kind("hook_k_input", BY_KV, "stream as each head's keys read it, before the norm", BY_HEADS, extra=True),
+    Kind(
+        "hook_v_input", BY_KV, "stream as each head's values read it, before the norm", BY_HEADS, extra=True
+    ),
     *_norm("ln1", "in front of attention", PRE_NORM),
-    Kind("attn.hook_q", HEAD, "queries, before any norm of their own and rotary positions"),
-    Kind("attn.hook_k", KV, "keys, before any norm of their own and rotary positions"),
-    Kind("attn.hook_v", KV, "values"),
+]
+"""Sites of a block up to what attention, or the mixer in its place, reads."""
+
+Q = Kind("attn.hook_q", HEAD, "queries, before any norm of their own and rotary positions")
+K = Kind("attn.hook_k", KV, "keys, before any norm of their own and rotary positions")
+V = Kind("attn.hook_v", KV, "values")
+SCORES = Kind("attn.hook_attn_scores", SQUARE, "scaled (and capped) scores; -inf where masked")
+PATTERN = Kind("attn.hook_pattern", SQUARE, "attention probabilities; each row sums to one")
+Z = Kind("attn.hook_z", HEAD, "values mixed by the pattern")
+RESULT = Kind("attn.hook_result", BY_HEAD, "each head's own contribution, z W_O", extra=True)
+
+ATTENTION = [
+    *(replace(kind, where=ATTENDS) for kind in (Q, K, V)),
     *_norm("attn.q_norm", "on queries", HEAD_NORM, "batch pos head", "d_head"),
     *_norm("attn.k_norm", "on keys", HEAD_NORM, "batch pos kv", "d_head"),
     *_norm("attn.q_norm", "on all queries", WIDE_NORM, width="head*d_head"),
@@ -163,23 +184,32 @@ BLOCK = [
     Kind("attn.hook_q_global", HEAD, "queries of global tokens", GLOBAL, conditional=True),
     Kind("attn.hook_k_global", HEAD, "keys that global tokens look at", GLOBAL, conditional=True),
     Kind("attn.hook_v_global", HEAD, "values that global tokens mix", GLOBAL, conditional=True),
-    Kind("attn.hook_attn_scores", SQUARE, "scaled (and capped) scores; -inf where masked"),
-    Kind("attn.hook_pattern", SQUARE, "attention probabilities; each row sums to one"),
-    Kind("attn.hook_z", HEAD, "values mixed by the pattern"),
-    Kind("attn.hook_result", BY_HEAD, "each head's own contribution, z W_O", extra=True),
+    *(replace(kind, where=ATTENDS) for kind in (SCORES, PATTERN, Z, RESULT)),
+]
+"""Sites of attention; a mixer has its own in their place, some of which may be these."""
+
+BETWEEN = [
     *_norm("ln1_post", "on attention's output", OUT_NORM),
-    Kind("hook_attn_out", STREAM, "what attention adds to the stream"),
+    Kind("hook_attn_out", STREAM, "what attention, or the mixer in its place, adds to the stream"),
     Kind("hook_resid_mid", STREAM, "stream between attention and MLP", SEQUENTIAL),
     *_norm("ln1", "on the stream after attention", POST_NORM & MLP),
     *CROSS_ATTENTION,
     Kind("hook_mlp_in", STREAM, "stream as the MLP reads it, before the norm", MLP, extra=True),
     *_norm("ln2", "in front of the MLP", PRE_NORM & MLP & OWN_NORM),
+]
+"""Sites of a block between attention and MLP."""
+
+FEED_FORWARD = [
     Kind("mlp.hook_router_logits", "batch pos expert", "the router's logits over experts", EXPERTS),
     Kind("mlp.hook_expert_weights", CHOSEN, "weights of the chosen experts", EXPERTS),
     Kind("mlp.hook_expert_indices", CHOSEN, "which experts were chosen", EXPERTS),
     Kind("mlp.hook_pre", NEURONS, "neurons before the activation function (the gate, if gated)", DENSE),
     Kind("mlp.hook_pre_linear", NEURONS, "the branch that the gate multiplies", DENSE & GATED),
     Kind("mlp.hook_post", NEURONS, "neurons after activation function and gate", DENSE),
+]
+"""Sites of the MLP; a mixer may come with one of its own."""
+
+AFTER = [
     *_norm("ln2_post", "on the MLP's output", OUT_NORM & MLP),
     Kind("hook_mlp_out", STREAM, "what the MLP adds to the stream", MLP),
     Kind("hook_resid_post", STREAM, "stream leaving the block, before a post-norm"),
@@ -187,6 +217,10 @@ BLOCK = [
     *_norm("ln2", "on the stream after the MLP", POST_NORM & MLP & OWN_NORM),
     Kind("hook_normalized_resid_post", STREAM, "stream leaving the block, after its post-norm", POST_NORM),
 ]
+"""Sites of a block from the MLP's output on."""
+
+BLOCK = [*READ, *ATTENTION, *BETWEEN, *FEED_FORWARD, *AFTER]
+"""Sites of a block with attention, in the order in which they fire."""
 
 EXPERT = [
     Kind(

@@ -100,9 +100,17 @@ def sides(model: Transformer) -> tuple[str, ...]:
     experts = model.cfg.stack.experts
     if model.cfg.embed.patches is not None:
         return ("none",)
+    if not model.cfg.stack.attends:  # Hugging Face's recurrences read padding: as zeros, or as tokens
+        return ("none", "right")
     counts = model.cfg.source is not None and model.cfg.embed.n_positions is not None
     counts = counts or (experts is not None and experts.capacity is not None)
     return ("none", "right") if counts else ("none", "right", "left")
+
+
+def explicit(model: Transformer) -> list[str]:
+    """Sites that make a run take its steps one by one: patterns, or what a mixer makes on request."""
+    patterns = [site for site in model.sites if site.endswith("attn.hook_pattern")]
+    return patterns or [name for name, site in model.sites.items() if site.extra and ".mixer." in name]
 
 
 def ends(model: Transformer) -> list[str]:
@@ -219,8 +227,11 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
         seen["logits"] = norm(out.last_hidden_state)
     if "start_logits" in out:
         seen["logits"] = torch.stack([out.start_logits, out.end_logits], -1)
-    seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[:n_layers])}
-    if attention == "eager":
+    if hf._is_stateful:  # streams after each block; the embedding is not told
+        seen |= {f"resid_pre {layer + 1}": x for layer, x in enumerate(out.hidden_states[: n_layers - 1])}
+    else:
+        seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[:n_layers])}
+    if attention == "eager" and not hf._is_stateful:
         patterns = out.attentions
         if hf.config.model_type == "longformer":
             everywhere = out.get("global_attentions") or [None] * n_layers
@@ -310,7 +321,9 @@ def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
     if given.source is not None:
         return _shown_of_two(model, given, attention)
     after = "normalized_resid_post" if "add" in model.cfg.stack.norm_placement else "resid_post"
-    wanted = ["resid_pre", after, *(["pattern"] if attention == "eager" else [])]
+    wanted = ["resid_pre", after, *(explicit(model) if attention == "eager" else [])]
+    patterns = attention == "eager" and "blocks.0.attn.hook_pattern" in model.sites
+    first = 0 if model.cfg.stack.attends else 1  # see `oracle`
     out, cache = model.run_with_cache(given, [*wanted, *ends(model)])
     seen = {"logits": out}
     if model.cfg.unembed is not None and model.cfg.classifier is not None:
@@ -318,9 +331,10 @@ def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
     if ends(model) == ["pooler.hook_pooler_out"]:
         seen["pooled"] = cache["pooler.hook_pooler_out"]
     for layer in range(model.cfg.n_layers):
-        seen[f"resid_pre {layer}"] = cache["resid_pre", layer]
+        if layer >= first:
+            seen[f"resid_pre {layer}"] = cache["resid_pre", layer]
         seen[f"resid_post {layer}"] = cache[after, layer]
-        if attention == "eager":
+        if patterns:
             seen[f"pattern {layer}"] = cache["pattern", layer]
     return Seen(seen)
 

@@ -110,6 +110,14 @@ WHISPER = {
 CLIP_TEXT = {**ENCODER, "projection_dim": 20, "bos_token_id": 0, "eos_token_id": 1}
 CLIP_VISION = {**VIT, "hidden_size": 24, "num_attention_heads": 3, "projection_dim": 20}
 OLD_END = {"eos_token_id": 2}
+MAMBA = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "state_size": 5,
+    "conv_kernel": 3,
+    "vocab_size": D_VOCAB,
+    "pad_token_id": 0,
+}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -348,6 +356,19 @@ ZOO: dict[str, dict[str, Specimen]] = {
             auto="CLIPVisionModel",
         ),
     },
+    "mamba": _of(
+        "mamba",
+        MAMBA,
+        tied={},
+        biased={
+            "use_bias": True,
+            "use_conv_bias": False,
+            "hidden_act": "gelu",
+            "expand": 3,
+            "time_step_rank": 3,
+            "tie_word_embeddings": False,
+        },
+    ),
     "mixtral": _of(
         "mixtral",
         {**GROUPED, "num_local_experts": 4},

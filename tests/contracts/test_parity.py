@@ -19,6 +19,7 @@ from tests.parity import (
     EXACT,
     Seen,
     each_specimen,
+    explicit,
     has_sdpa,
     inputs,
     ours,
@@ -43,9 +44,9 @@ def test_agrees_with_hugging_face(family: str, name: str, side: str) -> None:
         error = worst(model, hf, side, attention)
         assert error < CLOSE, attention
     given = inputs(model, prompts(), padding(side))
-    explicit, fused = shown(model, given, "eager"), shown(model, given, "sdpa")
-    explicit = Seen({k: v for k, v in explicit.tensors.items() if k in fused.tensors})
-    assert fused.error(explicit, given.mask, given.source) < CLOSE
+    stepwise, fused = shown(model, given, "eager"), shown(model, given, "sdpa")
+    stepwise = Seen({k: v for k, v in stepwise.tensors.items() if k in fused.tensors})
+    assert fused.error(stepwise, given.mask, given.source) < CLOSE
 
 
 @each_specimen
@@ -61,8 +62,8 @@ def test_agrees_in_double_precision(family: str, name: str) -> None:
         error = worst(model, hf, side, "sdpa" if sdpa else "eager")
         assert error < (EXACT if sdpa and model.cfg.stack.norm == "layer" else CLOSE), side
     given = inputs(model, prompts())
-    fused, explicit = model(given), model.run_with_cache(given, "pattern")[0]
-    assert relative_error(fused, explicit) < EXACT
+    fused, stepwise = model(given), model.run_with_cache(given, explicit(model))[0]
+    assert relative_error(fused, stepwise) < EXACT
 
 
 @each_specimen
@@ -71,11 +72,12 @@ def test_a_padded_row_is_the_same_prompt_alone(family: str, name: str) -> None:
     for side in ("right", "left") if model.cfg.embed.patches is None else ():
         real = padding(side)
         assert real is not None
-        fused, explicit = (outputs(model, inputs(model, ids, real), wanted) for wanted in ([], ["pattern"]))
+        given = inputs(model, ids, real)
+        fused, stepwise = (outputs(model, given, wanted) for wanted in ([], explicit(model)))
         for row, keep in enumerate(real):
             for end, alone in outputs(model, inputs(model, ids, real, row)).items():
                 by_position = alone.ndim == 3
-                for together in (fused[end], explicit[end]):
+                for together in (fused[end], stepwise[end]):
                     found = together[row, keep] if by_position else together[row]
                     assert relative_error(found, alone[0]) < EXACT, end
 

@@ -1,0 +1,72 @@
+"""Mixers: what mixes positions where a block has no softmax attention. A file in `lens/mixers/` defines one `MIXER`.
+
+`StackConfig.mixer` names it by its `MixerConfig`; the block builds it, the sites of the model are its `kinds`, and its
+parameters have the names and shapes that its module gives them. A block around it stays what it is: the same
+norms, the same stream, and `hook_attn_out` is what the mixer adds to the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+
+from lens.config import MixerConfig, ModelConfig, StackConfig
+from lens.registry import Registry
+from lens.vocabulary import Kind
+
+Make = Callable[[str, StackConfig, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """What a mixer's file states.
+
+    `name` is the file's name and the `kind` of its `config`. `module(site, cfg, layer)` makes the module, which is
+    called as `Attention` is: `(inputs, frame, taps, past) -> [b, p, d]`. It stands in the block as `path`: `attn`
+    where it has heads with queries, keys, values and `hook_z`, else `mixer`. `kinds` are its sites in the order in
+    which they fire, named from the block on (`mixer.hook_x`). `words(cfg)` describes it in one line.
+
+    A mixer that comes with a feed-forward network of its own (RWKV's, which looks at the position before) gives
+    `mlp`, called `(x, frame, taps, past)`, and `mlp_kinds`. What a run leaves for the next one that continues it,
+    modules keep in `past` (`KeyValues.keep` and `recall`, or `join` for keys and values).
+    """
+
+    name: str
+    config: type[MixerConfig]
+    module: Make
+    kinds: tuple[Kind, ...]
+    words: Callable[[StackConfig], str]
+    path: str = "mixer"
+    mlp: Make | None = None
+    mlp_kinds: tuple[Kind, ...] = ()
+
+
+MIXERS = Registry("lens.mixers", "MIXER", Mixer, "mixer")
+
+
+def mixer_at(c: StackConfig) -> Mixer | None:
+    """The mixer of one block (`StackConfig.at`); None: attention."""
+    assert not isinstance(c.mixer, tuple)
+    return None if c.mixer is None else MIXERS.get(c.mixer.kind)
+
+
+@cache
+def shapes(make: Make, c: StackConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a module's parameters, from a copy of it that has no values."""
+    with torch.device("meta"):
+        return {name: tuple(x.shape) for name, x in make("", c, 0).state_dict().items()}
+
+
+def check_attention(cfg: ModelConfig, but: str) -> None:
+    """Raise unless every block mixes positions by attention.
+
+    Raises:
+        ValueError: one does not; `but` says what is missing then.
+    """
+    kinds = sorted({mixer.kind for mixer in cfg.stack.mixers if mixer is not None})
+    if kinds:
+        raise ValueError(f"{cfg.name} mixes positions by {' and '.join(kinds)}, not by attention: {but}")

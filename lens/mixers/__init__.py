@@ -1,0 +1,1 @@
+"""One file per mixer; see `lens.mixer`."""

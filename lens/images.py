@@ -46,24 +46,27 @@ def pixels(model: Transformer, pictures: list[Any]) -> Float[Tensor, "b c y x"]:
         )
     if find_spec("PIL") is None:
         raise ValueError(f"pictures are read with Pillow, which is not installed; or give pixels {size}")
-    made = _processor(json.dumps(model.preprocessing))(images=pictures, return_tensors="pt")
+    processor = _processor(json.dumps(model.preprocessing), model.cfg.family)
+    made = processor(images=pictures, return_tensors="pt")
     return made["pixel_values"]
 
 
 @cache
-def _processor(settings: str) -> Any:
-    """The processor of these settings. Its class is told by them, in ways that only the library knows."""
+def _processor(settings: str, model_type: str) -> Any:
+    """The processor of these settings, or where they do not name one, that of a model type."""
     from transformers import AutoImageProcessor
 
-    told = {
-        name: value for name, value in json.loads(settings).items() if name != "auto_map"
-    }  # no foreign code
+    told = json.loads(settings)
+    told.pop("auto_map", None)  # code of others is not run
+    named = told.pop("image_processor_type", None) or told.pop("feature_extractor_type", None)
+    if named is not None:
+        told["image_processor_type"] = named.replace("FeatureExtractor", "ImageProcessor")
     with TemporaryDirectory() as folder:
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(told))
+        (Path(folder) / "config.json").write_text(json.dumps({"model_type": model_type}))
         try:
             return AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, ImportError, KeyError) as error:
-            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"the image processor of preprocessor_config.json cannot be made: {reason}"
+                f"preprocessor_config.json: no image processor {named or model_type!r}"
             ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -31,7 +32,7 @@ DATA = (
 )  # fmt: skip
 """The files of a run's folder that are taken along."""
 
-MOST_EDGES = 400
+MOST_EDGES, MOST_LETTERS = 400, 100
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; color: #1f2328; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
@@ -45,13 +46,14 @@ pre { background: #22262b; } }
 
 
 def bundle(run: Run, name: str, progress: Progress = silent) -> bytes:
-    """The zip of a run that is kept in a folder; all its files lie in a folder `name`.
+    """The zip of a run that is kept in a folder; all its files lie in one folder, called `folder_name(name)`.
 
     Raises:
         ValueError: its notes are damaged.
         Cancelled: raised by `progress`.
     """
     assert run.path is not None
+    name = folder_name(name)
     written, kept = notes.read(run.path), _evidence(run)
     title = f"{run.info['task']} in {run.info['model']['name']}"
     drawn = picture.of_circuit(
@@ -69,6 +71,11 @@ def bundle(run: Run, name: str, progress: Progress = silent) -> bytes:
             progress(i, len(pieces), file)
             zipped.writestr(f"{name}/{file}", make())
     return out.getvalue()
+
+
+def folder_name(name: str) -> str:
+    """`name` as a folder may be called on every system, without a path in it."""
+    return re.sub(r"[^\w.+ -]", "-", name)[:MOST_LETTERS].strip(". ") or "run"
 
 
 def _made(

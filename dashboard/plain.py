@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 
 LONGEST = 400
+LINK = re.compile(r"http(?=s?:)|www(?=\.)|(?<=\w)@", re.IGNORECASE)
+JOINER = "\u2060"
+"""What begins a link even where it is escaped; nothing is seen of the joiner that is put behind it."""
 MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 
 
@@ -16,4 +19,4 @@ def plain(text: str) -> str:
     """`text`, shortened if it is very long, such that Markdown shows just that."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"
-    return MARKUP.sub(r"\\\1", text)
+    return MARKUP.sub(r"\\\1", LINK.sub(rf"\g<0>{JOINER}", text))

@@ -20,7 +20,7 @@ from dashboard.survey import Survey
 
 def surveyed(model: Any, name: str, ids: list[int]) -> Survey | None:
     """All heads on these tokens, computed once per model and tokens."""
-    return work.result(
+    return work.look(
         ("survey", model.revision, name, tuple(ids)),
         f"Attention of all heads on {len(ids)} tokens",
         lambda progress: survey.survey(model, ids, progress),
@@ -74,7 +74,7 @@ def pattern_of(
 ) -> NDArray[np.floating] | None:
     """A head's pattern [q, k]; `by_values`: each weight times the size of what the head writes for that key."""
     (layer, head), model = at, subject.model
-    patterns = work.result(
+    patterns = work.look(
         ("patterns", model.revision, subject.name, tuple(ids), layer),
         f"Attention of layer {layer}",
         lambda progress: survey.layer_patterns(model, ids, layer),
@@ -82,7 +82,7 @@ def pattern_of(
     )
     if patterns is None or not by_values:
         return None if patterns is None else patterns[head]
-    sizes = work.result(
+    sizes = work.look(
         ("value sizes", model.revision, subject.name, tuple(ids), layer),
         f"Values of layer {layer}",
         lambda progress: survey.value_sizes(model, ids, layer),

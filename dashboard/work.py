@@ -60,6 +60,14 @@ def result(key: Hashable, label: str, work: Work, *, lane: str) -> Any | None:
     return None
 
 
+def look(key: Hashable, label: str, work: Work, *, lane: str) -> Any | None:
+    """As `result`, for a run or two of the model on what is looked at: it does not wait for heavy work in `lane`.
+
+    Models never change and hooks belong to a thread, so both may run at once; looks come one at a time as well.
+    """
+    return result(key, label, work, lane=f"{lane}, looked at")
+
+
 @st.fragment(run_every=TICK)
 def watch(id: int) -> None:
     """A job's progress, renewed until it is over; then the page runs again."""

@@ -119,7 +119,7 @@ def predicted(subject: Subject, ids: Sequence[int]) -> Predictions | None:
     """The predictions on these tokens, computed once."""
     right, wrong = followed(subject)
     model, wanted = subject.model, [*right, *wrong]
-    return work.result(
+    return work.look(
         ("predictions", model.revision, subject.name, tuple(ids), tuple(wanted)),
         f"What {subject.name} expects after {len(ids)} tokens",
         lambda progress: predictions(model, ids, wanted, progress=progress),
@@ -174,7 +174,7 @@ def lens(view: View, subject: Subject, other: list[int] | None) -> None:
                 "Prompt", [CLEAN, CORRUPT], default=CLEAN, key="lens_of", required=True
             )
     ids = subject.ids if which == CLEAN or other is None else other
-    found: LogitLens | None = work.result(
+    found: LogitLens | None = work.look(
         ("logit lens", model.revision, subject.name, tuple(ids), tuple(wanted)),
         f"Logit lens on {len(ids)} tokens",
         lambda progress: logit_lens(model, ids, wanted, progress),
@@ -211,7 +211,7 @@ def change(view: View, subject: Subject, ids: Sequence[int], at: int) -> None:
     before, after = (0, layers) if view.layer is None else (view.layer, view.layer + 1)
     names = stream_names(layers + 1)
     who = "All layers together" if view.layer is None else f"Layer {view.layer}"
-    found: tuple[Moved, Moved] | None = work.result(
+    found: tuple[Moved, Moved] | None = work.look(
         ("moved", model.revision, subject.name, tuple(ids), at, before, after),
         f"What {who.lower()} changed",
         lambda progress: moved(model, ids, at, before, after),
@@ -257,7 +257,7 @@ def attributed(view: View, subject: Subject) -> None:
         return
     pairs = which_pairs(subject)
     model, cfg = subject.model, subject.model.cfg
-    found: LogitAttribution | None = work.result(
+    found: LogitAttribution | None = work.look(
         ("attribution", model.revision, subject.name, pairs.digest),
         "Direct logit attribution",
         lambda progress: logit_attribution(model, pairs),
@@ -319,7 +319,7 @@ def neurons(view: View, subject: Subject, pairs: Pairs, shares: dict[str, float]
     if cfg.stack.experts is not None:
         st.caption("Neurons are not shown: this model's MLPs are mixtures of experts.")
         return
-    found = work.result(
+    found = work.look(
         ("neurons", model.revision, subject.name, pairs.digest, layer),
         f"Neurons of layer {layer}",
         lambda progress: neuron_attribution(model, pairs, layer).mean(0).numpy(),

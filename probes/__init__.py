@@ -2,7 +2,7 @@
 
 data = probes.Labelled.from_csv("animals.csv")                   # columns text, label and perhaps group
 store = probes.harvest(model, data, "resid_post")                # a vector per row and layer
-found = probes.sweep(store, data, "logistic", model=model)       # found.table: scores, intervals, floors
+found = probes.sweep(store, data, "logistic", model=model)       # found.table; probes.short(found)
 found.probe().direction()                                        # a unit vector to erase or to steer along
 probes.train(model, data, site="resid_post").save("runs/animals")    # all of it, in a folder
 """
@@ -23,6 +23,7 @@ from probes.labelled import Classes, Heads, Labelled, Values
 from probes.measures import LogitDifference, ProbeScore
 from probes.probe import Probe
 from probes.refit import Refit
+from probes.short import short
 from probes.splits import Fold
 from probes.steer import Dose, generate_steered, steer
 from probes.store import Run
@@ -60,6 +61,7 @@ __all__ = [
     "get_estimator",
     "harvest",
     "load_dataset",
+    "short",
     "steer",
     "sweep",
     "train",

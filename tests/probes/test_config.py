@@ -23,7 +23,7 @@ def test_back_and_forth(tmp_path: Path) -> None:
 MISTAKES = {
     "'estimater' is not a known setting; did you mean 'estimator'": "dataset: x\nestimater: ridge",
     "no dataset is named": "seed: 1",
-    "the setting cv (how many folds) is 1; it must be a whole number from 2 on": "dataset: x\ncv: 1",
+    r"the setting cv \(how many folds\) is 1; it must be a whole number from 2 on": "dataset: x\ncv: 1",
     "the setting seed is True": "dataset: x\nseed: true",
     "the setting floors is 'majority'; it must be a list of names": "dataset: x\nfloors: majority",
     "the setting C is 'much'": "dataset: x\nC: much",

@@ -154,6 +154,7 @@ WRONG = {
     "probes.Config.read(3)": "a path is a text, not 3",
     "probes.Eraser.load(None)": "a path is a text, not None",
     "probes.Answers('a')": "the words are 'a'; they must be a text for each class by its name",
+    "probes.Refit(folds=1)": "folds is 1; it must be a whole number of at least 2",
     "probes.Refit(folds='5')": "folds is '5'; it must be a whole number of at least 2",
     "probes.ProbeScore(3)": "the probe is 3, not a Probe",
 }  # fmt: skip

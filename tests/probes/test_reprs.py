@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+import pytest
 import torch
 
 import probes
@@ -24,3 +26,33 @@ def test_results_are_one_line() -> None:
         assert repr(result) == text
     assert repr(found).startswith("Sweep(logistic on label: 1 place, accuracy ")
     assert len(repr(found)) < 200
+
+
+def test_a_short_table_shows_the_score_in_a_narrow_terminal() -> None:
+    g = torch.Generator().manual_seed(0)
+    y = [i % 2 for i in range(40)]
+    x = torch.randn(40, 4, generator=g)
+    sites = {f"blocks.{l}.hook_resid_post": x + l * torch.tensor(y)[:, None] for l in range(3)}
+    labelled = probes.Labelled.of([f"t{i}" for i in range(40)], y, [i // 2 for i in range(40)])
+    found = probes.sweep(sites, labelled, cv=4, C=0.1, bootstrap=50, permutations=3)
+    table = probes.short(found)
+    assert list(table.columns)[:6] == ["layer", "accuracy", "low", "high", "floor", "of"]
+    assert table.layer.tolist() == ["0", "1", "2", ""] and "p_value" in table
+    whole = found.table[found.table.metric == "accuracy"]
+    assert table.accuracy.tolist() == whole.score.round(3).tolist()
+    floors = whole[[name for name in whole if name.startswith("floor_")]]
+    assert table.floor.tolist() == floors.max(axis=1).round(3).tolist()
+    assert list(table[""]).count("best, after the fact") == 1
+    assert list(table[""])[-1] == "chosen inside the folds"
+    with pd.option_context("display.width", 80, "display.max_columns", 0):
+        assert max(map(len, str(table.drop(columns="p_value")).splitlines())) <= 80
+    assert "auroc" in probes.short(found, metric="auroc")
+    other = probes.sweep({"z": x, "mlp": x}, labelled, cv=4, C=0.1, bootstrap=20, floors=[])
+    assert probes.short(other).site.tolist() == ["z", "mlp", "chosen inside"]
+    assert "floor" not in probes.short(other)
+    for options, message in (
+        ({"metric": "auric"}, "'auric' is not a metric of this table; did you mean 'auroc'"),
+        ({"target": "lable"}, "'lable' is not a target of this table; did you mean 'label'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            probes.short(found, **options)

@@ -217,6 +217,72 @@ def test_configurations_say_what_they_say_to_hugging_face(given: dict[str, Any])
     assert cfg.vision.embed.patches.image_size[0] == full.vision_config.image_size
 
 
+LEGACY: dict[str, Any] = {
+    "_name_or_path": "", "add_cross_attention": False, "architectures": None, "attention_dropout": 0.0,
+    "bad_words_ids": None, "chunk_size_feed_forward": 0, "cross_attention_hidden_size": None,
+    "decoder_start_token_id": None, "diversity_penalty": 0.0, "do_sample": False, "dropout": 0.0,
+    "early_stopping": False, "encoder_no_repeat_ngram_size": 0, "exponential_decay_length_penalty": None,
+    "finetuning_task": None, "forced_bos_token_id": None, "forced_eos_token_id": None, "hidden_act": "quick_gelu",
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "initializer_factor": 1.0, "initializer_range": 0.02,
+    "is_decoder": False, "is_encoder_decoder": False, "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "layer_norm_eps": 1e-05, "length_penalty": 1.0, "max_length": 20, "min_length": 0, "no_repeat_ngram_size": 0,
+    "num_beam_groups": 1, "num_beams": 1, "num_return_sequences": 1, "output_attentions": False,
+    "output_hidden_states": False, "output_scores": False, "prefix": None, "problem_type": None,
+    "pruned_heads": {}, "remove_invalid_values": False, "repetition_penalty": 1.0, "return_dict": True,
+    "return_dict_in_generate": False, "sep_token_id": None, "task_specific_params": None, "temperature": 1.0,
+    "tf_legacy_loss": False, "tie_encoder_decoder": False, "tie_word_embeddings": True, "tokenizer_class": None,
+    "top_k": 50, "top_p": 1.0, "torch_dtype": None, "torchscript": False, "transformers_version": "4.16.0.dev0",
+    "typical_p": 1.0, "use_bfloat16": False,
+}  # fmt: skip
+
+
+def test_configurations_of_the_hub() -> None:
+    """As the first checkpoints of 32 × 32 and 14 × 14 patches have them."""
+    text = LEGACY | {
+        "bos_token_id": 0, "eos_token_id": 2, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 49408,
+        "max_position_embeddings": 77, "model_type": "clip_text_model", "num_attention_heads": 8,
+        "num_hidden_layers": 12, "pad_token_id": 1,
+    }  # fmt: skip
+    vision = LEGACY | {
+        "bos_token_id": None, "eos_token_id": None, "hidden_size": 768, "image_size": 224,
+        "intermediate_size": 3072, "model_type": "clip_vision_model", "num_attention_heads": 12,
+        "num_hidden_layers": 12, "pad_token_id": None, "patch_size": 32,
+    }  # fmt: skip
+    whole = {
+        "architectures": ["CLIPModel"], "initializer_factor": 1.0, "logit_scale_init_value": 2.6592,
+        "model_type": "clip", "projection_dim": 512, "text_config": text, "text_config_dict": None,
+        "torch_dtype": "float32", "transformers_version": None, "vision_config": vision,
+        "vision_config_dict": None,
+    }  # fmt: skip
+    cfg = find(whole).config(whole)
+    assert cfg.vision is not None and cfg.pooler is not None
+    assert cfg.n_ctx == 77 and cfg.d_head == 64 and cfg.pooler.at == "highest" and cfg.pooler.d_out == 512
+    assert (cfg.vision.n_ctx, cfg.vision.d_model, cfg.vision.act_fn) == (50, 768, "quick_gelu")
+    large = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+    }
+    seen = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+    }
+    cfg = find(whole).config(
+        {
+            **whole,
+            "projection_dim": 768,
+            "text_config_dict": {**large, "projection_dim": 768},
+            "vision_config_dict": {**seen, "patch_size": 14, "projection_dim": 768},
+        }
+    )
+    assert cfg.vision is not None and cfg.pooler is not None
+    assert (cfg.d_model, cfg.n_heads, cfg.pooler.at, cfg.pooler.token) == (768, 12, "token", 49407)
+    assert (cfg.vision.n_ctx, cfg.vision.d_model, cfg.vision.n_layers) == (257, 1024, 24)
+
+
 def test_fields_of_the_parts_are_refused_by_name() -> None:
     config = zoo.config(zoo.ZOO["clip"]["both"]).to_dict()
     for part in ("text_config", "vision_config"):
@@ -318,7 +384,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"without an image processor .* give pixels \[batch, 3, 12, 12\]"):
         ours("vit", "classifier")(picture())
     other = {**VIT_PROCESSOR, "image_processor_type": "NoSuchProcessor"}
-    with pytest.raises(ValueError, match="preprocessor_config.json: no image processor 'NoSuchProcessor'"):
+    with pytest.raises(ValueError, match=r"preprocessor_config.json: no image processor 'NoSuchProcessor'"):
         pictured("vit", "classifier", other)(picture())
     small = {**VIT_PROCESSOR, "size": {"height": 8, "width": 8}}
     with pytest.raises(ValueError, match=r"vit reads images \[batch, 3, 12, 12\] of floating type, not"):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 import lens
+from lens.description import in_words, n_parameters
+from lens.family import find
 from lens.inputs import ModelInputs
 from lens.model import Transformer
 from lens.tokens import Tokenizer
@@ -200,6 +202,32 @@ def test_the_encoder_runs_once_for_many_targets() -> None:
     steps = [model(ModelInputs(ids=ids[:, :4], source=given.source), past=past)]
     steps += [model(ModelInputs(ids=ids[:, i, None]), past=past) for i in range(4, 13)]
     assert close(torch.cat(steps, 1), logits)
+
+
+WHISPER_TINY: dict[str, Any] = {
+    "_name_or_path": "openai/whisper-tiny", "activation_dropout": 0.0, "activation_function": "gelu",
+    "architectures": ["WhisperForConditionalGeneration"], "attention_dropout": 0.0,
+    "begin_suppress_tokens": [220, 50257], "bos_token_id": 50257, "d_model": 384, "decoder_attention_heads": 6,
+    "decoder_ffn_dim": 1536, "decoder_layerdrop": 0.0, "decoder_layers": 4, "decoder_start_token_id": 50258,
+    "dropout": 0.0, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536, "encoder_layerdrop": 0.0,
+    "encoder_layers": 4, "eos_token_id": 50257, "forced_decoder_ids": [[1, 50259], [2, 50359], [3, 50363]],
+    "init_std": 0.02, "is_encoder_decoder": True, "max_length": 448, "max_source_positions": 1500,
+    "max_target_positions": 448, "model_type": "whisper", "num_hidden_layers": 4, "num_mel_bins": 80,
+    "pad_token_id": 50257, "scale_embedding": False, "suppress_tokens": [1, 2, 7, 8], "torch_dtype": "float32",
+    "transformers_version": "4.27.0.dev0", "use_cache": True, "vocab_size": 51865,
+}  # fmt: skip
+
+
+def test_a_configuration_of_the_hub() -> None:
+    cfg = find(WHISPER_TINY).config(WHISPER_TINY)
+    assert cfg.source is not None and cfg.source.embed.mel is not None
+    assert (cfg.source.embed.mel.n_mels, cfg.source.embed.mel.n_frames, cfg.n_ctx) == (80, 3000, 448)
+    assert (cfg.start_token, cfg.forced) == (50258, (50259, 50359, 50363))
+    assert n_parameters(cfg) == 37_760_640  # the stored positions of the encoder count
+    assert in_words(cfg)[0] == "encoder: 3,000 frames of 80 mel bands, through two convolutions"
+    for field, value in {"scale_embedding": True, "is_encoder_decoder": False, "novelty": 1}.items():
+        with pytest.raises(ValueError, match=field):
+            find(WHISPER_TINY).config({**WHISPER_TINY, field: value})
 
 
 # ------------------------------------------------------------------ refusals

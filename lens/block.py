@@ -31,6 +31,8 @@ class Block(nn.Module):
         self.pre = "in" in cfg.norm_placement
         self.after_sum = "add" in cfg.norm_placement and cfg.norm != "none"
         has_mlp = cfg.d_mlp is not None
+        self.halves = cfg.halve_every is not None and (layer + 1) % cfg.halve_every == 0
+        self.share = 1.0 if cfg.halve_every is None else 0.5 ** (layer // cfg.halve_every)
         mixer = mixer_at(cfg)
         self._mixes = "attn" if mixer is None else mixer.path
         self._by_head = mixer is None or mixer.config.by_head
@@ -90,7 +92,7 @@ class Block(nn.Module):
         """The stream after attention: `resid_mid`. In a parallel or attention-only block the whole sum."""
         x = taps(self.hook_resid_pre, x)
         read = self.read(x, taps)
-        attn_out = getattr(self, self._mixes)(read, frame, taps, past)
+        attn_out = self._shared(getattr(self, self._mixes)(read, frame, taps, past))
         if self.ln1_post is not None:
             attn_out = self.ln1_post(attn_out, taps)
         attn_out = taps(self.hook_attn_out, attn_out)
@@ -134,8 +136,13 @@ class Block(nn.Module):
     def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
         """`resid_post`, and the post-norm where there is one: what the next block reads."""
         x = taps(self.hook_resid_post, x)
+        x = x / 2 if self.halves else x
         norm = (self.ln1 if self.one_sum else self.ln2) if self.after_sum else None
         return x if norm is None else taps(self.hook_normalized_resid_post, norm(x, taps))
+
+    def _shared(self, out: Tensor) -> Tensor:
+        """What a branch adds to a stream that has been halved before."""
+        return out if self.share == 1 else out * self.share
 
     @property
     def one_sum(self) -> bool:
@@ -190,6 +197,7 @@ class Block(nn.Module):
             out = self.mlp(normalized, frame, taps, past)
         else:
             out = self.mlp(normalized, taps)
+        out = self._shared(out)
         if self.ln2_post is not None:
             out = self.ln2_post(out, taps)
         return taps(self.hook_mlp_out, out)

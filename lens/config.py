@@ -212,6 +212,9 @@ class StackConfig:
     final_norm: bool = True
     parallel: bool = False  # attention and MLP read the same residual stream: GPT-J, NeoX, Phi
     shared_norm: bool = False  # … through the same norm: GPT-J, Phi
+    halve_every: int | None = (
+        None  # after so many blocks the stream is halved, and all that is added later: RWKV
+    )
 
     attn_bias: frozenset[Literal["q", "k", "v", "o"]] = frozenset()
     attn_scale: float | None = None  # None: d_head ** -0.5

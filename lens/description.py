@@ -124,7 +124,9 @@ def _stack(c: StackConfig) -> list[str]:
     order = f"{first}, then cross-attention, then MLP" if c.cross else order
     once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
     kind = f"{c.n_layers} blocks{once}: " + (f"{first} only" if c.d_mlp is None else order)
-    return [f"{kind}{_norms(c)}", *_mixing(c), *([] if c.d_mlp is None else [_mlp(c, c.d_mlp)])]
+    mixers = [mixer_at(c.at(layer)) for layer in range(c.n_layers)]
+    own = all(mixer is not None and mixer.mlp is not None for mixer in mixers)
+    return [f"{kind}{_norms(c)}", *_mixing(c), *([] if own or c.d_mlp is None else [_mlp(c, c.d_mlp)])]
 
 
 def _mixing(c: StackConfig) -> list[str]:

@@ -118,6 +118,13 @@ MAMBA = {
     "vocab_size": D_VOCAB,
     "pad_token_id": 0,
 }
+RWKV = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "intermediate_size": 40,
+    "vocab_size": D_VOCAB,
+    "context_length": N_CTX,
+}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -369,6 +376,12 @@ ZOO: dict[str, dict[str, Specimen]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "rwkv": _of(
+        "rwkv",
+        RWKV,
+        rescaled={"rescale_every": 2},
+        tied={"rescale_every": 0, "tie_word_embeddings": True, "attention_hidden_size": 24},
+    ),
     "mixtral": _of(
         "mixtral",
         {**GROUPED, "num_local_experts": 4},
@@ -385,6 +398,14 @@ def config(specimen: Specimen) -> Any:
     return CONFIG_MAPPING[specimen.model_type](**specimen.config)
 
 
+def _weights_restored(model: Any, *_: Any) -> None:
+    """RWKV rescales its weights in place in its first run: put back what its checkpoint holds."""
+    base = model.base_model
+    base.training = True
+    base._rescale_layers()
+    base.training = False
+
+
 @cache
 def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> Any:
     """One specimen as a Hugging Face model: eager, frozen, noise on every parameter. Shared between tests."""
@@ -398,6 +419,8 @@ def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> 
         kind = getattr(transformers, specimen.auto)
         make = kind.from_config if specimen.auto.startswith("Auto") else kind._from_config
         model = make(config(specimen), attn_implementation="eager", experts_implementation="eager").eval()
+    if specimen.model_type == "rwkv":
+        model.register_forward_hook(_weights_restored)
     trained = [p for p in model.parameters() if p.requires_grad]  # not Marian's positions
     model.requires_grad_(False)
     for parameter in trained:

@@ -175,7 +175,9 @@ def test_unknown_config_fields_are_refused_by_name(family: str, name: str) -> No
             find(hf).config({**hf, field: value})
     if "text_config" in hf:  # a model of two
         hf = hf["text_config"]
-    activation = next(k for k in ACTIVATION if k in hf)
+    activation = next((k for k in ACTIVATION if k in hf), None)
+    if activation is None:  # RWKV's is fixed
+        return
     with pytest.raises(ValueError, match="'gelo' is not a known activation function; did you mean 'gelu'"):
         find(hf).config({**hf, activation: "gelo"})
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from circuits.store import Listed, Run, list_runs, read_info
-from dashboard import options
+from dashboard import options, probe_runs
 from lens.nearest import unknown
 
 OPENED = 4
@@ -70,22 +71,34 @@ def _opened(path: str, changed: int) -> Run:
 
 
 def delete(name: str) -> None:
-    """Delete a saved run for good. Only real folders directly in the folder of runs, and only runs, are deleted.
+    """Delete a saved run, of a circuit or of probes, for good.
+
+    Only real folders directly in the folder of runs, and only runs, are deleted.
 
     Raises:
         ValueError: there is no such run, it lies elsewhere or is a link, or it cannot be deleted.
     """
     root = options.given().runs.resolve()
-    path = folder(name)
+    circuits, probes = folders(), probe_runs.folders(options.given().runs)
+    path = probes[name].path if name in probes and name not in circuits else folder(name)
     if path.is_symlink() or path.resolve().parent != root or path.name != name:
         raise ValueError(f"{name!r} does not lie in {str(root)!r} itself, and is not deleted")
-    read_info(path)
+    if name in circuits:
+        read_info(path)
     aside = root / f".{name}.{uuid.uuid4().hex[:12]}.deleted"
     try:
         path.rename(aside)
         shutil.rmtree(aside)
     except OSError as error:
         raise ValueError(f"{name!r} cannot be deleted: {error.strerror or error}") from error
+
+
+def when(created: str) -> datetime | None:
+    """A moment, or None where it cannot be read."""
+    try:
+        return datetime.fromisoformat(created).astimezone()
+    except ValueError:
+        return None
 
 
 def info_of(name: str | None) -> Mapping[str, Any] | None:

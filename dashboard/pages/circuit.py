@@ -92,10 +92,10 @@ def beside(found: Opened) -> None:
     """Which other run is drawn in the same graph."""
     others = [name for name in runs.folders() if name != found.name]
     if others:
-        names = [None, *others]
+        names, now = ["", *others], found.view.other or ""
         st.selectbox(
-            "Compare with", names, index=names.index(found.view.other),
-            **state.bound("other", found.view.other, run=found.name),
+            "Compare with", names, index=names.index(now),
+            **state.shown("view_other", now, lambda to: state.put(run=found.name, other=to or None)),
             format_func=lambda name: name or "no other circuit",
         )  # fmt: skip
 

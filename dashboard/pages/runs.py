@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from circuits.compare import Comparison
 from circuits.store import Listed, Run
 from circuits.tasks import tasks
-from dashboard import bundle, notes, opened, options, page, runs, sidebar, state, work
+from dashboard import (
+    bundle,
+    choices,
+    exporting,
+    notes,
+    opened,
+    options,
+    page,
+    probe_bundle,
+    probe_runs,
+    probe_shelf,
+    runs,
+    sidebar,
+    state,
+)
 from dashboard.figures.verdicts import share
 from dashboard.page import Page
 from dashboard.plain import plain
@@ -37,17 +51,22 @@ WHERE = {
 def show() -> None:
     st.title("Runs")
     view, found = state.current("runs"), runs.listed()
-    known = runs.folders()
+    known, probes = runs.folders(), probe_runs.folders(options.given().runs)
+    view, probe = which_probes(view, known, probes)
+    if probe is not None:
+        of_probes(view, probe, found, probes)
+        return
     first = view.run if view.run in known else opened.usual_run(view.model, list(known)) if known else None
     if first is not None and (view.run == first or view.model is None):
         view = replace(view, model=runs.model_of(first))
     view, _ = sidebar.show(view)
-    if not found:
+    if not found and not known:
         st.info(f"No runs in {plain(repr(str(options.given().runs)))} yet.", icon=":material/info:")
         page.next_step("start", "Discover a circuit", view)
         return
-    name = first or found[0].path.name
-    listing(found, name)
+    assert first is not None
+    name = first
+    lists(found, name, probes, None)
     try:
         run = runs.open_run(name)
     except (ValueError, OSError) as error:
@@ -58,20 +77,79 @@ def show() -> None:
     st.subheader(plain(name), divider=False)
     left, right = st.columns([7, 5], gap="large")
     with left:
-        note(run, name)
+        marked(note(run.path, name))
         opening(view, name)
         provenance(run)
     with right:
-        exporting(run, name)
+        st.markdown("**Export**")
+        st.caption(
+            "Data, tables (CSV), pictures (SVG, PNG), the circuit as a page, and a report in one HTML file."
+        )
+        exporting.show(run.path, name, lambda progress: bundle.bundle(run, name, progress))
         comparing(view, run, name, found)
         deleting(name)
     page.next_step("circuit", f"Open the circuit of {name}", view, **{**opened.ANEW, "run": name})
 
 
-# ---- the list
+# ---- runs of probes
 
 
-def listing(found: list[Listed], name: str) -> None:
+def which_probes(
+    view: View, known: Mapping[str, Path], probes: dict[str, probe_runs.Listed]
+) -> tuple[View, str | None]:
+    """The run of probes that is looked at: the address's where it names no circuit, or the newest without circuits."""
+    if view.probe is not None and view.probe not in probes:
+        why = unknown("run of probes", view.probe, probes) if probes else "there is no run of probes"
+        view = state.refuse(view, "probe", why)
+    name = view.probe if view.run is None else None
+    if name is None and view.run is None and not known:
+        name = next(iter(probes), None)
+    if name is not None and probes[name].model in choices.models():
+        view = replace(view, model=probes[name].model)
+    return view, name
+
+
+def of_probes(view: View, name: str, found: list[Listed], probes: dict[str, probe_runs.Listed]) -> None:
+    """The page with a run of probes."""
+    view, _ = sidebar.show(view)
+    lists(found, None, probes, name)
+    run = probe_shelf.open_run(probes, name)
+    if run is not None:
+        st.subheader(plain(probes[name].title), divider=False)
+        left, right = st.columns([7, 5], gap="large")
+        with left:
+            note(run.path, name)
+            probe_shelf.opening(view, name)
+            probe_shelf.provenance(run)
+        with right:
+            st.markdown("**Export**")
+            st.caption(
+                "The run's files, what was told of each row (CSV), pictures (SVG), and a report in one HTML file."
+            )
+            exporting.show(run.path, name, lambda progress: probe_bundle.bundle(run, name, progress))
+            probe_shelf.comparing(view, run, name, probes)
+            deleting(name)
+    else:
+        deleting(name)
+    page.next_step("probes", "Look into these probes", view, **{**probe_shelf.OF_PROBE, "probe": name})
+
+
+# ---- the lists
+
+
+def lists(
+    found: list[Listed], run: str | None, probes: dict[str, probe_runs.Listed], probe: str | None
+) -> None:
+    """Circuits, and probes below them, with the one that is looked at marked."""
+    if found:
+        listing(found, run)
+    if probes:
+        if found:
+            st.caption("Probes")
+        probe_shelf.listing(probes, probe)
+
+
+def listing(found: list[Listed], name: str | None) -> None:
     """All runs, newest first; a click on a row selects its run."""
     known = tasks()
     rows = []
@@ -88,7 +166,7 @@ def listing(found: list[Listed], name: str) -> None:
                 "edges": best.get("n_edges"),
                 "faithfulness": 100 * best["faithfulness"] if best.get("faithfulness") is not None else None,
                 "pairs": info["examples"],
-                "created": when(str(info.get("created", ""))),
+                "created": runs.when(str(info.get("created", ""))),
             }
         )
     names = [row["run"] for row in rows]
@@ -97,7 +175,7 @@ def listing(found: list[Listed], name: str) -> None:
     def pick() -> None:
         chosen = st.session_state[key]["selection"]["rows"]
         if chosen:
-            state.put(**{**opened.ANEW, "run": names[chosen[0]]})
+            state.put(**{**opened.ANEW, "run": names[chosen[0]], "probe": None})
 
     selected: dict[str, Any] = (
         {"selection_default": {"selection": {"rows": [names.index(name)]}}} if name in names else {}
@@ -114,21 +192,12 @@ def listing(found: list[Listed], name: str) -> None:
     )  # fmt: skip
 
 
-def when(created: str) -> datetime | None:
-    """A moment, or None where it cannot be read."""
-    try:
-        return datetime.fromisoformat(created).astimezone()
-    except ValueError:
-        return None
-
-
 # ---- one run
 
 
-def note(run: Run, name: str) -> None:
+def note(path: Path | None, name: str) -> notes.Notes:
     """What a person writes about the run; kept in its folder as soon as it is changed."""
-    assert run.path is not None
-    path = run.path
+    assert path is not None
     try:
         kept = notes.read(path)
     except ValueError as error:
@@ -152,6 +221,11 @@ def note(run: Run, name: str) -> None:
     problem = st.session_state.pop("note_error", None)
     if problem:
         st.error(plain(problem))
+    return kept
+
+
+def marked(kept: notes.Notes) -> None:
+    """Pins and groups of a circuit."""
     marks = [counted(len(kept.pins), "pinned node")] if kept.pins else []
     marks += [f"group {group}: {counted(len(nodes), 'node')}" for group, nodes in kept.groups.items()]
     if marks:
@@ -194,44 +268,6 @@ def provenance(run: Run) -> None:
         st.caption(plain(f"Saved in {run.path}"))
 
 
-# ---- export
-
-
-def exporting(run: Run, name: str) -> None:
-    """A zip of everything, made when it is asked for."""
-    st.markdown("**Export**")
-    st.caption(
-        "Data, tables (CSV), pictures (SVG, PNG), the circuit as a page, and a report in one HTML file."
-    )
-    if st.session_state.get("exporting") != name:
-        st.button(
-            "Prepare the export", key="export", icon=":material/package_2:", width="stretch",
-            on_click=lambda: st.session_state.update(exporting=name),
-        )  # fmt: skip
-        return
-    key = ("export", str(run.path), state_of(run))
-    made = work.result(
-        key,
-        f"Export {name}",
-        lambda progress: np.frombuffer(bundle.bundle(run, name, progress), dtype=np.uint8),
-        lane="exports",
-    )
-    if made is None:
-        return
-    st.download_button(
-        plain(f"Download {name}.zip ({made.nbytes / 1e6:.1f} MB)"), made.tobytes(), f"{name}.zip", "application/zip",
-        key="download", type="primary", icon=":material/download:", width="stretch", on_click="ignore",
-    )  # fmt: skip
-
-
-def state_of(run: Run) -> tuple[tuple[str, int], ...]:
-    """When each of the run's files changed last."""
-    assert run.path is not None
-    return tuple(
-        (file.name, file.stat().st_mtime_ns) for file in sorted(run.path.iterdir()) if file.is_file()
-    )
-
-
 # ---- compare
 
 
@@ -245,10 +281,10 @@ def comparing(view: View, run: Run, name: str, found: list[Listed]) -> None:
     if not others:
         st.caption("There is no other run to compare with.")
         return
-    names = [None, *others]
+    names = ["", *others]
     st.selectbox(
-        "With", names, index=names.index(view.other), **state.bound("other", view.other),
-        format_func=lambda o: o or "no other run",
+        "With", names, index=names.index(view.other or ""), format_func=lambda o: o or "no other run",
+        **state.shown("view_other", view.other or "", lambda to: state.put(other=to or None)),
     )  # fmt: skip
     if view.other is None:
         return
@@ -328,7 +364,7 @@ def delete(name: str) -> None:
         st.session_state["delete_error"] = str(error)
         return
     st.session_state.pop(f"note_{name}", None)
-    state.put(**{**opened.ANEW, "run": None})
+    state.put(**{**opened.ANEW, "run": None, "probe": None})
     st.toast(plain(f"{name} was deleted."))
 
 

@@ -9,7 +9,7 @@ Letters: b batch, p position, k cached and new positions, d d_model, v vocabular
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import torch
@@ -287,10 +287,8 @@ class Transformer(nn.Module):
         if past is not None and not past.frozen:
             raise ValueError("a run that may stop early takes a frozen `past`")
         taps = Taps(resolve(names_filter, self.sites), edits, halt=True)
-        try:
+        with suppress(Halt):
             self(inputs, taps=taps, attention_mask=attention_mask, past=past)
-        except Halt:
-            return ActivationCache(taps.seen, self.sites)
         return ActivationCache(taps.seen, self.sites)
 
     def run_with_hooks(

@@ -14,7 +14,7 @@ from probes.swept import Sweep
 if TYPE_CHECKING:
     import pandas as pd
 
-MARKS = {"chosen_after_the_fact": "best, after the fact", "chosen_inside": "chosen inside the folds"}
+MARKS = {"chosen_after_the_fact": "best (after)", "chosen_inside": "chosen inside"}
 FLOOR = "floor_"
 
 
@@ -29,7 +29,8 @@ def short(found: Sweep | Run, target: str | None = None, metric: str | None = No
     Returns:
         A row for each place, and one whose folds chose their own: where (`layer`, else `site`), the score under the
         metric's name, its 95% interval `low` and `high`, the highest of its floors and that floor's name, what only
-        some tables have (position, selectivity, p_value, compression), and a mark.
+        some tables have (position, selectivity, p_value, compression), and a mark: `best (after)` was chosen after the
+        fact, on the rows that judge it, and is biased upwards; `chosen inside` is not.
 
     Raises:
         ValueError: no such target or metric.

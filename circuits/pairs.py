@@ -232,6 +232,10 @@ class Pairs:
             )
         if cfg.source is not None:
             raise ValueError(f"{cfg.name} has an encoder; circuits are found in models of one stack")
+        if cfg.unembed is None:
+            raise ValueError(
+                f"{cfg.name} has no unembedding; circuits are found in models that predict tokens"
+            )
         limit = min(cfg.n_ctx, cfg.embed.n_positions or cfg.n_ctx)
         if self.n_positions > limit:
             i = int(self.mask.sum(1).argmax())

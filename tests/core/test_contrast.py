@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import lens
+from circuits.pairs import Pairs
 from lens import contrast, images
 from lens.description import describe, in_words, n_parameters
 from lens.family import find, read
@@ -167,6 +168,11 @@ def test_runs_from_a_stream_are_told_where_texts_end() -> None:
         model.run_with_cache(ModelInputs(ids=texts(2), stream=entering), [OUT], start_at_layer=1)
     with pytest.raises(ValueError, match="clip has no unembedding: it does not continue texts"):
         model.generate(texts())
+    pairs = Pairs.from_tokens(ours("gpt2", "tied"), texts(2), texts(2).flip(0), [5, 6], [7, 8])
+    with pytest.raises(
+        ValueError, match="clip has no unembedding; circuits are found in models that predict"
+    ):
+        pairs.check(model.cfg)
 
 
 # ------------------------------------------------------------------ configurations and checkpoints

@@ -18,6 +18,8 @@ from dashboard.plain import plain
 from lens.nearest import unknown
 
 LONGEST = 8000
+DIRECTIONS = ("noise", "denoise")
+"""Of patches: counterfactual values into the clean run, or clean values into the counterfactual run."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class View:
     `prompt`, `corrupt`, `answer` and `wrong` are a person's own texts; without any, `example` says which pair of
     the run or the task. `node`: a node's name, the same on all pages. `edges`: how many edges the graph shows.
     `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `site`:
-    what is patched, over `over` pairs; `receiver`: where paths end. `other`: a second run to compare with.
-    `group`: a named group of nodes of the run. `probe`: a folder of probes, `target`: what they read. `sort`: what
-    heads are ranked by. `beside`: what a head is compared with.
+    what is patched, over `over` pairs, in which `direction`; `receiver`: where paths end. `other`: a second run to
+    compare with. `group`: a named group of nodes of the run. `probe`: a folder of probes, `target`: what they read.
+    `sort`: what heads are ranked by. `beside`: what a head is compared with.
     """
 
     model: str | None = None
@@ -47,6 +49,7 @@ class View:
     layer: int | None = None
     site: str | None = None
     over: int | None = None
+    direction: str | None = None
     receiver: str | None = None
     other: str | None = None
     group: str | None = None
@@ -81,6 +84,12 @@ def _metric(name: str, value: str) -> str:
     return value
 
 
+def _direction(name: str, value: str) -> str:
+    if value not in DIRECTIONS:
+        raise ValueError(unknown(name, value, DIRECTIONS))
+    return value
+
+
 def _node(name: str, value: str) -> str:
     return place(value).name
 
@@ -110,6 +119,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "layer": _count(0),
     "site": _text,
     "over": _count(1),
+    "direction": _direction,
     "receiver": _text,
     "other": _text,
     "group": _text,

@@ -20,7 +20,7 @@ from dashboard.figures.grid import grid_payload
 from dashboard.page import Page
 from dashboard.patching import ESTIMATE, HEADS, PATHS, Cells
 from dashboard.plain import plain
-from dashboard.state import View
+from dashboard.state import DIRECTIONS, View
 from dashboard.subject import Subject
 from lens.nearest import unknown
 
@@ -127,11 +127,13 @@ def controls(view: View, subject: Subject) -> tuple[str, Pairs, bool, str]:
             )  # fmt: skip
     elif kind != ESTIMATE:
         with row:
-            chosen = st.segmented_control(
-                "Direction", [INTO_CLEAN, INTO_CORRUPT], default=INTO_CLEAN, key="direction", required=True,
+            now = view.direction or DIRECTIONS[0]
+            st.segmented_control(
+                "Direction", DIRECTIONS, default=now, required=True, **state.bound("direction", now),
+                format_func=dict(zip(DIRECTIONS, (INTO_CLEAN, INTO_CORRUPT), strict=True)).__getitem__,
                 help="Into the clean run: what is broken. Into the counterfactual run: what is restored",
             )  # fmt: skip
-        denoise = chosen == INTO_CORRUPT
+        denoise = now == "denoise"
     return kind, subject.pairs if over == 1 else subject.batch[:over], denoise, receiver
 
 

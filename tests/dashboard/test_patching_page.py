@@ -25,6 +25,17 @@ def test_a_link_selects_kind_pairs_and_cell(app, saved_runs):
     assert at.session_state["view_over"] == 4
 
 
+def test_the_direction_is_in_the_address(app, empty_runs):
+    at = app("patching", empty_runs, model=MODEL, task="induction", direction="denoise")
+    assert at.button_group(key="view_direction").value == "denoise"
+    restored = at.dataframe[0].value
+    assert restored["effect"].iloc[0] > 0, "clean values restore the behaviour"
+    at.button_group(key="view_direction").set_value("noise")
+    at = settled(at)
+    assert at.session_state["view"].direction == "noise"
+    assert at.dataframe[0].value["effect"].iloc[0] < 0
+
+
 def test_paths_end_at_an_input_of_the_selected_node(app, empty_runs):
     at = app("patching", empty_runs, model=MODEL, site="paths", node="a1.h2", receiver="a1.h2<k>")
     box = at.selectbox(key="view_receiver")
@@ -36,9 +47,9 @@ def test_paths_end_at_an_input_of_the_selected_node(app, empty_runs):
 
 def test_estimates_beside_exact_effects(app, empty_runs):
     at = app("patching", empty_runs, model=MODEL, site="estimate", node="a0.h2")
-    table = at.dataframe[0].value
-    assert table["nodes"].iloc[0] == "all"
-    assert table["Pearson"][0] > 0.5
+    table = at.dataframe[0].value.set_index("")
+    assert float(table.loc["Pearson", "all"]) > 0.5
+    assert table.loc["nodes", "head"] == "8"
     assert "a0.h2: estimate" in texts(at.caption)
 
 
@@ -72,6 +83,7 @@ def test_without_a_pair_it_says_what_is_missing(app, empty_runs):
         ({"over": "33"}, "there are 32 pairs"),
         ({"over": "0"}, "over='0' is not a whole number from 1 on"),
         ({"receiver": "a1.h2<z>"}, "'a1.h2<z>' is not a known input"),
+        ({"direction": "denoised"}, "'denoised' is not a known direction; did you mean 'denoise'"),
         ({"node": "a7.h0"}, "'a7.h0' is not a node of induction-2l"),
         ({"layer": "2"}, "has 2 layers"),
     ],

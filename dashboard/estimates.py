@@ -45,20 +45,18 @@ def table(found: dict[str, Any]) -> None:
         for kind, match in found["kinds"].items()
         if match["n"] > 1
     ]
-    names = ["Pearson", "Spearman", "same sign", "top 10%"]
-    about = {"same sign": "Share of the same sign", "top 10%": "Overlap of the strongest tenth"}
-    st.dataframe(
-        pd.DataFrame(rows, columns=["nodes", "n", *names]),
-        hide_index=True,
-        row_height=28,
-        column_config={
-            "n": st.column_config.NumberColumn("n", width=40),
-            **{
-                name: st.column_config.NumberColumn(name, format="%.2f", width=60, help=about.get(name))
-                for name in names
-            },
-        },
+    named = (
+        ("nodes", ".0f"),
+        ("Pearson", ".2f"),
+        ("Spearman", ".2f"),
+        ("same sign", ".0%"),
+        ("top 10%", ".0%"),
     )
+    table = {"": [name for name, _ in named]}
+    for kind, *numbers in rows:
+        table[kind] = ["–" if x is None else format(x, to) for x, (_, to) in zip(numbers, named, strict=True)]
+    st.dataframe(pd.DataFrame(table), hide_index=True, row_height=28)
+    st.caption("Same sign: how many nodes'. Top 10%: how much of the strongest tenth is in both.")
     ends = found["kinds"]["all"]["intervals"].get("pearson")
     if ends and None not in ends and found["n_examples"] and found["n_examples"] > 1:
         st.caption(f"Pearson's correlation of all: 95% {ends[0]:.3f} to {ends[1]:.3f} over resampled pairs.")

@@ -21,6 +21,7 @@ from dashboard.opened import Opened
 from dashboard.plain import plain
 
 LISTED = 8
+TABLE_WIDTH = 168
 
 
 def show(found: Opened, edges: list[Edge], written: Notes, known: dict[str, Any] | None) -> None:
@@ -119,7 +120,7 @@ def attention_of(found: Opened, node: Place) -> None:
     tokens = run.pairs.clean if prompt == "clean" else run.pairs.corrupt
     ids = tokens[number][run.pairs.mask[number]].tolist()
     layer = node.layer or 0
-    patterns = work.result(
+    patterns = work.look(
         ("patterns", model.revision, found.model_name, tuple(ids), layer),
         f"Attention of layer {layer}",
         lambda progress: survey.layer_patterns(model, ids, layer),
@@ -149,10 +150,10 @@ def strongest(node: Place, edges: list[Edge], name: str) -> None:
     """The strongest shown edges into and out of a node; a click on one selects the node at its other end."""
     into = [(s, split_port(r)[1], score) for s, r, score in edges if split_port(r)[0] == node.name]
     out = [(*split_port(r), score) for s, r, score in edges if s == node.name]
-    left, right = st.columns(2, gap="small")
-    for column, word, found in ((left, "from", into), (right, "to", out)):
-        with column:
-            edge_table(word, found, name)
+    with st.container(horizontal=True, gap="small"):  # below each other where there is no room
+        for word, found in (("from", into), ("to", out)):
+            with st.container(width=TABLE_WIDTH, gap="small"):
+                edge_table(word, found, name)
 
 
 def edge_table(word: str, found: list[tuple[str, str, float]], run: str) -> None:

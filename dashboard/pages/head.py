@@ -144,9 +144,10 @@ def numbers(all_heads: Survey, at: tuple[int, int]) -> None:
                 (kind.title, value, f"{int((scores[:, i] > value).sum()) + 1} of {len(scores)}", kind.about)
             )
     st.dataframe(
-        pd.DataFrame(rows, columns=["score", "value", "rank", "what it is"]), hide_index=True,
+        pd.DataFrame([row[:3] for row in rows], columns=["score", "value", "rank"]), hide_index=True,
         column_config={"value": st.column_config.NumberColumn("value", format="%.3f")},
     )  # fmt: skip
+    st.caption("  \n".join(f"**{plain(title)}**: {plain(about)}" for title, _, _, about in rows))
     st.caption("On this prompt. Choose another head or the counterfactual above to see both side by side.")
 
 
@@ -179,7 +180,7 @@ def circuit_table(
     model, (layer, head) = found.model, side.at
     ids = side.ids[:MOST_ROWS] if options["source"] == STREAM else different(side)
     work_of = {"OV": ov_circuit, "QK": qk_circuit}[what]
-    result: TokenCircuit | None = work.result(
+    result: TokenCircuit | None = work.look(
         (what, model.revision, found.name, tuple(ids), side.at, *sorted(options.items())),
         f"{what} circuit of {head_name(layer, head)}",
         lambda progress: work_of(model, layer, head, ids, progress=progress, **options),
@@ -257,7 +258,7 @@ def without(view: View, found: Subject, side: Side) -> None:
             for i in [*found.pairs.answers.flatten().tolist(), *found.pairs.wrong.flatten().tolist()]
             if i >= 0
         ]
-    result: Ablated | None = work.result(
+    result: Ablated | None = work.look(
         found.key("ablate", side.at, kind, at, None if pairs is None else pairs.digest, tuple(ids)),
         f"The model without {head_name(layer, head)}",
         lambda progress: ablated.ablate(

@@ -22,7 +22,7 @@ from dashboard.state import View
 
 PAGE = Page(title="Start", icon=":material/home:", order=0)
 
-SHOWN = 6
+SHOWN = 4
 
 
 def show() -> None:
@@ -37,11 +37,11 @@ def show() -> None:
     with left:
         chosen = task_box(view, name, model)
         own_file()
-        discover_box(name, chosen)
+        library.show(name)
     with right:
+        discover_box(name, chosen)
         queue()
         saved(view)
-        library.show(name)
     latest = finished()
     if latest:
         page.next_step("circuit", f"Open the circuit that was found: {latest}", view, run=latest, edges=None)
@@ -243,7 +243,7 @@ def saved(view: View) -> None:
         )
         return
     for run in found[:SHOWN]:
-        with st.container(border=True, gap="small"):
+        with st.container(gap=None):
             one(run)
     if len(found) > SHOWN:
         page.link("runs", f"All {len(found)} runs", view, icon=":material/inventory_2:")

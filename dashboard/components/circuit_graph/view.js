@@ -1,5 +1,5 @@
 const NS = "http://www.w3.org/2000/svg";
-const LEFT = 46, RIGHT = 34;
+const LEFT = 46, RIGHT = 34, LETTER = 5.6;
 
 const make = (name, attributes, parent) => {
   const element = document.createElementNS(NS, name);
@@ -52,10 +52,9 @@ const build = (svg, data, width) => {
     return { edge, path, hit: make("path", { class: "hit", d }) };
   });
   edges.forEach(({ hit }) => scene.appendChild(hit));
-  const narrow = (width - LEFT - RIGHT) * data.spacing < 42;
   const nodes = data.nodes.map((node) => {
     const g = make("g", {
-      class: `node ${node.kind}${(narrow && node.kind === "head" || node.kind === "kv") && !pins.has(node.id) && !members.has(node.id) ? " quiet" : ""}`,
+      class: `node ${node.kind}`,
       transform: `translate(${x(node.x)},${node.y})`, role: "button", tabindex: -1,
       "aria-label": `${node.id}. ${node.about.replace(/\n/g, ". ")}`, "data-id": node.id,
     }, scene);
@@ -65,11 +64,36 @@ const build = (svg, data, width) => {
     const marked = pins.has(node.id) || members.has(node.id);
     const wide = node.kind === "embed" || node.kind === "logits";
     const beside = (node.kind === "mlp" ? node.r + 5 : wide ? node.r + 15 : node.r + 3) + (marked ? 6 : 0);
-    const at = node.kind === "kv" ? { x: 0, y: node.r + 10, "text-anchor": "middle" } : { x: beside, y: 3.5 };
-    make("text", at, g).textContent = node.id;
-    return { node, g, px: x(node.x), py: node.y };
+    const text = make("text", {}, g), edge = node.r + (marked ? 9 : 3);
+    text.textContent = node.id;
+    const right = [beside, 3.5, "start"], below = [0, edge + 8, "middle"], above = [0, -edge, "middle"], left = [-beside, 3.5, "end"];
+    const spots = node.kind === "kv" ? [below, above, right, left] : node.kind === "head" ? [right, below, above, left] : [right];
+    const half = node.kind === "mlp" ? node.r + 2 : wide ? node.r + 12 : node.r;
+    const shape = [x(node.x) - half, node.y - node.r, x(node.x) + half, node.y + node.r];
+    return { node, g, text, spots, shape, marked, px: x(node.x), py: node.y };
   });
   return { scene, nodes, edges };
+};
+
+// Names are written where they have room, the most wanted first; `rank` of 3 and more is written in any case.
+const write = (nodes, rank) => {
+  const taken = nodes.map((n) => n.shape);
+  const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+  for (const n of [...nodes].sort((a, b) => rank(b) - rank(a) || b.node.r - a.node.r)) {
+    const wide = n.node.id.length * LETTER + 2;
+    const box = ([dx, dy, anchor]) => {
+      const start = n.px + dx - { start: 0, middle: wide / 2, end: wide }[anchor];
+      return [start, n.py + dy - 9, start + wide, n.py + dy + 1];
+    };
+    const met = n.spots.map((spot) => taken.filter((other) => other !== n.shape && meet(box(spot), other)).length);
+    const least = Math.min(...met), spot = least === 0 || rank(n) >= 3 ? n.spots[met.indexOf(least)] : null;
+    n.g.classList.toggle("quiet", !spot);
+    if (!spot) continue;
+    n.text.setAttribute("x", spot[0]);
+    n.text.setAttribute("y", spot[1]);
+    n.text.setAttribute("text-anchor", spot[2]);
+    taken.push(box(spot));
+  }
 };
 
 // The nearest node in the direction of an arrow key.
@@ -113,10 +137,16 @@ export default function ({ data: given, parentElement: root, setTriggerValue }) 
   let built, selected = data.selected;
 
   const place = () => built.scene.setAttribute("transform", `translate(${kept.view.x},${kept.view.y}) scale(${kept.view.k})`);
-  const light = (keepNode, keepEdge) => {
+  const light = (keepNode, keepEdge, under = null) => {
     svg.classList.toggle("hovered", !!keepNode);
     built.nodes.forEach(({ node, g }) => g.classList.toggle("lit", !!keepNode && keepNode(node.id)));
+    if (keepNode) write(built.nodes, (n) => (n.node.id === under ? 3 : keepNode(n.node.id) ? 2 : 0));
+    else name();
     built.edges.forEach(({ edge, path }) => path.classList.toggle("lit", !!keepEdge && keepEdge(edge)));
+  };
+  const name = () => {
+    const near = selected ? neighbours(selected) : new Set();
+    write(built.nodes, (n) => (n.node.id === selected ? 4 : n.marked ? 3 : near.has(n.node.id) ? 2 : 0));
   };
   const neighbours = (id) => {
     const near = new Set([id]);
@@ -136,6 +166,7 @@ export default function ({ data: given, parentElement: root, setTriggerValue }) 
     built.edges.forEach(({ edge, path }) => path.classList.toggle("near", !!selected && touches(selected)(edge)));
     const entry = built.nodes.find((n) => n.node.id === selected) ?? built.nodes.at(-1);
     built.nodes.forEach((n) => n.g.setAttribute("tabindex", n === entry ? 0 : -1));
+    name();
   };
   const pick = (id) => {
     selected = id;
@@ -161,10 +192,10 @@ export default function ({ data: given, parentElement: root, setTriggerValue }) 
     });
     built.nodes.forEach(({ node, g }) => {
       const near = neighbours(node.id);
-      g.addEventListener("pointerenter", (event) => { light((id) => near.has(id), touches(node.id)); tip.show(event, `${node.id}\n${node.about}`); });
+      g.addEventListener("pointerenter", (event) => { light((id) => near.has(id), touches(node.id), node.id); tip.show(event, `${node.id}\n${node.about}`); });
       g.addEventListener("pointerleave", () => { light(null); tip.hide(); });
       g.addEventListener("click", (event) => { event.stopPropagation(); pick(node.id === selected ? null : node.id); });
-      g.addEventListener("focus", () => { if (g.matches(":focus-visible")) { light((id) => near.has(id), touches(node.id)); say(g.getAttribute("aria-label")); } });
+      g.addEventListener("focus", () => { if (g.matches(":focus-visible")) { light((id) => near.has(id), touches(node.id), node.id); say(g.getAttribute("aria-label")); } });
       g.addEventListener("blur", () => light(null));
     });
     place();

@@ -178,6 +178,8 @@ class Transformer(nn.Module):
         """
         if self.encoder is None:
             raise ValueError(f"{self.cfg.name} has no encoder of its own")
+        if isinstance(source, ModelInputs) and source.source is None:
+            source = ModelInputs(source=source)
         given = arguments.inputs(self, source, None, 0)
         return encoded(self, given, None, taps)
 

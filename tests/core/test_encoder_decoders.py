@@ -42,6 +42,8 @@ def test_the_encoder_runs_once_for_many_targets(family: str) -> None:
     model = model_of(family)
     logits, cache = model.run_with_cache(both(), [f"encoder.{0}.hook_resid_pre", "cross_attn.hook_pattern"])
     made = model.encode(source())
+    for given in (ModelInputs(ids=source()), both()):
+        assert torch.equal(model.encode(given).stream, made.stream)
     assert close(model(ModelInputs(ids=both().ids, source=made)), logits)
     twice = ModelInputs(ids=torch.cat([both().ids, both().ids]), source=made)
     assert close(model(twice), torch.cat([logits, logits])), "a source of b rows serves c·b targets"

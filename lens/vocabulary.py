@@ -3,8 +3,8 @@
 The names are TransformerLens's. This table is the only place where sites are listed; `sites.py` turns it into
 the sites of one model, and `python -m lens.glossary` into docs/glossary.md.
 
-Shapes are written in words: batch, pos (query position), key (key position), head, kv (key/value head),
-d_model, d_head, d_mlp, d_embed, d_vocab, class.
+Shapes are written in words: batch, pos (query position), frame (of a sound), key (key position), head, kv
+(key/value head), d_model, d_head, d_mlp, d_embed, d_vocab, class.
 """
 
 from __future__ import annotations

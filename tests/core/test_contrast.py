@@ -320,6 +320,30 @@ def test_loaded_saved_and_described(tmp_path: Path) -> None:
     assert "texts: a final norm, then a pooled vector per text (20 entries), read where the text ends" in told
 
 
+def test_texts_in_words(tmp_path: Path) -> None:
+    """A folder's own tokenizer puts a beginning and an end around texts, and pads with the end."""
+    from transformers import CLIPTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{c}</w>" for c in letters), "ca", "cat</w>"]
+    tokenizer = CLIPTokenizer(
+        vocab={piece: i for i, piece in enumerate(pieces)}, merges=[("c", "a"), ("ca", "t</w>")]
+    )
+    hf = zoo.hugging_face("clip", "both")
+    for part in (hf, tokenizer):
+        part.save_pretrained(tmp_path)
+    model, said = lens.load(tmp_path), ["A cat", "dogs eat"]
+    assert model.to_str_tokens("A cat") == ["<|startoftext|>", "a</w>", "cat</w>", "<|endoftext|>"]
+    theirs = tokenizer(said, padding=True, return_tensors="pt")
+    given = pixels(dtype=torch.float32)
+    expected = hf(pixel_values=given, **theirs).logits_per_image
+    assert relative_error(model.similarity(given, said), expected) < 1e-5
+    half = Transformer.from_state(
+        model.cfg, model.state_dict(), tokenizer=model.tokenizer, dtype=torch.bfloat16
+    )
+    assert half.similarity(given, said).dtype == torch.bfloat16
+
+
 # ------------------------------------------------------------------ pictures
 
 CLIP_PROCESSOR = {

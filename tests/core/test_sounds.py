@@ -190,6 +190,43 @@ def test_teacher_forcing() -> None:
         model.to_inputs(x, targets=["w9", "w10"])
 
 
+SPECIAL = [
+    f"<|{name}|>"
+    for name in (
+        "endoftext", "startoftranscript", "en", "translate", "transcribe", "startoflm", "startofprev", "nospeech",
+        "notimestamps",
+    )
+]  # fmt: skip
+
+
+def test_a_folder_with_tokenizer_and_extractor(tmp_path: Path) -> None:
+    """Its tokenizer begins texts with the start, a language and a task, which are targets like the words."""
+    from transformers import WhisperFeatureExtractor, WhisperTokenizer
+
+    spelled = {token: i for i, token in enumerate([*SPECIAL, *"abcdefghijklmnopqrstuvwxyz"])}
+    tokenizer = WhisperTokenizer(
+        vocab=spelled, merges=[], language="en", task="transcribe", additional_special_tokens=SPECIAL[1:]
+    )
+    extractor, x = WhisperFeatureExtractor(feature_size=N_MELS), waveform()
+    hf = zoo.hugging_face("whisper", "plain")
+    for part in (hf, tokenizer, extractor):
+        part.save_pretrained(tmp_path)
+    model = lens.load(tmp_path)
+    given = model.to_inputs(x, targets="cat")
+    assert given.ids is not None and given.ids.tolist() == [tokenizer("cat").input_ids[:-1]]
+    assert model.to_str_tokens(given.ids)[:4] == [SPECIAL[i] for i in (1, 2, 4, 8)]
+    features = extractor(x, sampling_rate=16_000, max_length=N_FRAMES * 160, return_tensors="pt")
+    expected = hf(**features, decoder_input_ids=given.ids).logits
+    assert torch.allclose(model(given), expected, atol=1e-5 * float(expected.abs().max()))
+    assert isinstance(model.generate(x, 3), str)
+
+
+def test_half_precision() -> None:
+    model = Transformer.from_state(model_of().cfg, model_of().state_dict(), dtype=torch.bfloat16)
+    for given in (mel(), mel(dtype=torch.float32), [waveform()] * 3):
+        assert model(given).dtype == torch.bfloat16
+
+
 def test_the_encoder_runs_once_for_many_targets() -> None:
     model, ids = model_of(), prompts()
     given = ModelInputs(ids=ids, source=ModelInputs(mel=mel()))

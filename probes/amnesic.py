@@ -35,6 +35,7 @@ from probes.erased_runs import ErasedRuns, Rows, Variant
 from probes.eraser import Eraser
 from probes.erasers.random import random_eraser
 from probes.erasure_task import Task
+from probes.given_rows import check_labelled
 from probes.intervals import percentiles, resampled_means
 from probes.labelled import Labelled
 from probes.positions import Positions
@@ -173,7 +174,7 @@ def amnesic(
             first that is erased, labels that cannot be split into folds.
     """
     given.check_model(model)
-    given.check_labelled(labelled)
+    check_labelled(labelled)
     given.check_whole(1, draws=draws, batch_size=batch_size)
     given.check_whole(0, skip=skip, seed=seed)
     if where not in (EVERYWHERE, ROWS):

@@ -18,6 +18,7 @@ from lens.nearest import unknown
 from lens.progress import Progress, silent
 from probes import given, scores, trees
 from probes.activations import Activations
+from probes.given_rows import check_labelled
 from probes.labelled import Classes, Heads, Labelled, Values
 from probes.plan import whole_texts
 from probes.probe import Probe
@@ -55,7 +56,7 @@ def evaluate(
     import pandas as pd
 
     probes = _by_name(probes)
-    given.check_labelled(labelled)
+    check_labelled(labelled)
     store = store if isinstance(store, Activations) else Activations.of(store)
     rows = store.rows_of(labelled, position) if store.offsets is not None else None
     if rows is None:

@@ -35,17 +35,6 @@ def check_model(value: Any) -> None:
         raise ValueError(f"the model is {sort(value)}; it must be one that lens.load gives{hint}")
 
 
-def check_labelled(value: Any) -> None:
-    """Raise a ValueError unless a value is labelled rows."""
-    from probes.labelled import Labelled
-
-    if not isinstance(value, Labelled):
-        raise ValueError(
-            f"the labelled rows are {sort(value)}; make them with probes.Labelled.of(texts, labels) or "
-            "probes.load_dataset(name)"
-        )
-
-
 def check_whole(least: int, **values: Any) -> None:
     """Raise a ValueError that names the first of the values that is no whole number of at least so much."""
     for name, value in values.items():

@@ -22,6 +22,7 @@ from probes.activations import Activations
 from probes.crossfit import Extras
 from probes.estimator import Kind, get_estimator
 from probes.floor import Answers, Floor, Place, Setting
+from probes.given_rows import check_labelled
 from probes.labelled import Labelled
 from probes.trial import READS, Trial
 
@@ -82,7 +83,7 @@ def plan(
     Raises:
         ValueError: as for `probes.sweep`.
     """
-    given.check_labelled(labelled)
+    check_labelled(labelled)
     if asked.model is not None:
         given.check_model(asked.model)
     kind = asked.estimator if isinstance(asked.estimator, Kind) else get_estimator(asked.estimator)

@@ -24,6 +24,7 @@ from probes.activations import Activations
 from probes.config import Config
 from probes.estimator import get_estimator
 from probes.floor import Answers, get_floor
+from probes.given_rows import check_labelled
 from probes.harvest import check_folder, harvest
 from probes.labelled import Labelled
 from probes.plan import check_whole_texts, regrouped, resolve_penalties
@@ -58,7 +59,7 @@ def train(
         Cancelled: the watcher asked for it.
     """
     given.check_model(model)
-    given.check_labelled(labelled)
+    check_labelled(labelled)
     if isinstance(config, Mapping):
         config, settings = None, {**config, **settings}
     if config is None:

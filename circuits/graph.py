@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from lens.mixer import check_attention
 from lens.nearest import unknown
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ class Graph:
 
     @classmethod
     def of(cls, cfg: ModelConfig) -> Graph:
-        """The graph of a model with this configuration."""
+        """The graph of a model with this configuration.
+
+        Raises:
+            ValueError: positions are not mixed by attention, so that there are no heads.
+        """
+        check_attention(cfg, "the nodes of a circuit are attention heads")
         return cls(
             n_layers=cfg.n_layers,
             n_heads=cfg.n_heads,

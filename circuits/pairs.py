@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from circuits.pairs_checks import check_counts, check_ids, check_lengths, check_sense, check_shapes
+from lens.mixer import check_attention
 
 if TYPE_CHECKING:
     from lens.config import ModelConfig
@@ -236,6 +237,7 @@ class Pairs:
             raise ValueError(
                 f"{cfg.name} has no unembedding; circuits are found in models that predict tokens"
             )
+        check_attention(cfg, "the nodes of a circuit are attention heads")
         limit = min(cfg.n_ctx, cfg.embed.n_positions or cfg.n_ctx)
         if self.n_positions > limit:
             i = int(self.mask.sum(1).argmax())

@@ -13,6 +13,7 @@ from dashboard.plain import plain
 from dashboard.state import View
 from dashboard.subject import Subject, Words
 from lens.description import in_words, n_parameters
+from lens.mixer import check_attention
 from lens.nearest import unknown
 
 OWN = "My own prompts"
@@ -64,7 +65,7 @@ def model_card(name: str, model: Any) -> None:
     """The model in a line, and all that is known of it on hovering."""
     cfg = model.cfg
     parts = [
-        f"{cfg.n_layers} layers × {cfg.n_heads} heads",
+        f"{cfg.n_layers} layers × {cfg.n_heads} heads" if cfg.n_heads else f"{cfg.n_layers} layers",
         f"d_model {cfg.d_model}",
         f"context {cfg.n_ctx:,}",
     ]
@@ -146,6 +147,7 @@ def usual_source(name: str, model: Any) -> str:
 def _found(view: View, name: str, model: Any, of: str) -> tuple[Subject | None, str]:
     """The subject, or why there is none."""
     try:
+        check_attention(model.cfg, "there are no heads to look at")
         if of == OWN:
             return subject.of_words(name, model, _typed(view), view.metric), ""
         if view.run and of == f"run {view.run}":

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens.frame import Frame
+from lens.mixer import check_attention
 from lens.progress import Progress, silent
 from lens.taps import OFF
 
@@ -147,6 +148,7 @@ def token_streams(model: Transformer, ids: Sequence[int]) -> Float[Tensor, "t d"
 
 
 def _block(model: Transformer, layer: int, head: int, source: str) -> Block:
+    check_attention(model.cfg, "it has no attention heads")
     if not (0 <= layer < model.cfg.n_layers and 0 <= head < model.cfg.n_heads):
         last = f"a{model.cfg.n_layers - 1}.h{model.cfg.n_heads - 1}"
         raise ValueError(f"a{layer}.h{head} is not a head of {model.name}, which has a0.h0 to {last}")

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lens.mixer import check_attention
 from lens.nearest import unknown
 from lens.progress import Progress, silent
 
@@ -90,6 +91,7 @@ def examples(
     """
     if by not in MEASURES:
         raise ValueError(unknown("measure", by, MEASURES))
+    check_attention(model.cfg, "it has no attention heads")
     if not (0 <= layer < model.cfg.n_layers and 0 <= head < model.cfg.n_heads):
         raise ValueError(f"a{layer}.h{head} is not a head of {model.name}")
     if by == NEXT and (model.cfg.unembed is None or model.unembed.transform is not None):

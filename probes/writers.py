@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lens.mixer import check_attention
 from lens.progress import Progress, silent
 from lens.sites import resolve
 from lens.taps import Halt, Taps
@@ -173,6 +174,7 @@ def _stream(model: Transformer, site: str) -> str:
         raise ValueError(
             f"{site!r} is not one residual stream; name one, such as 'blocks.{model.cfg.n_layers - 1}.hook_resid_post'"
         )
+    check_attention(model.cfg, "what writes to its stream are no heads")
     if "add" in model.cfg.stack.norm_placement and model.cfg.stack.norm != "none":
         raise ValueError(
             f"{model.cfg.name} normalises the stream itself after each sum (post-norm): writes do not add up"

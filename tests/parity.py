@@ -21,18 +21,28 @@ from lens.inputs import ModelInputs
 from lens.model import Transformer
 from lens.registry import names
 from lens.sites import Site
-from tests import zoo
+from tests import mixers, zoo
 
 FAMILIES = names(lens.families)
 SPECIMENS = [(family, name) for family in FAMILIES for name in zoo.ZOO.get(family, {})]
 CLOSE, EXACT = 1e-5, 1e-10
 N_POS, N_SOURCE = 13, 9
 
+MIXERS = [("mixers", f"{mixer}-{name}") for mixer, name in mixers.NAMES]
+
 each_specimen = pytest.mark.parametrize(("family", "name"), SPECIMENS, ids=[f"{f}-{n}" for f, n in SPECIMENS])
+
+
+each_model = pytest.mark.parametrize(
+    ("family", "name"), [*SPECIMENS, *MIXERS], ids=[f"{f}-{n}" for f, n in [*SPECIMENS, *MIXERS]]
+)
 
 
 @cache
 def ours(family: str, name: str, dtype: torch.dtype = torch.float32) -> Transformer:
+    """A specimen of `tests/zoo.py`, read as a checkpoint is; or one of `tests/mixers.py`, which have no family."""
+    if family == "mixers":
+        return mixers.model(*name.split("-"), dtype)
     hf = zoo.hugging_face(family, name, dtype)
     return Transformer.from_state(*read(hf.config.to_dict(), hf.state_dict()))
 

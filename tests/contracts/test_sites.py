@@ -11,7 +11,7 @@ from torch import Tensor
 from lens.taps import Taps
 from tests.parity import (
     EXACT,
-    each_specimen,
+    each_model,
     ends,
     inputs,
     matters,
@@ -40,7 +40,7 @@ class Everything(Taps):
         return x
 
 
-@each_specimen
+@each_model
 def test_declared_sites_are_those_that_fire(family: str, name: str) -> None:
     model, taps = ours(family, name, torch.float64), Everything()
     model(inputs(model, prompts()), taps=taps)
@@ -62,7 +62,7 @@ def rewritten(site: str, x: Tensor) -> Tensor:
     return x
 
 
-@each_specimen
+@each_model
 def test_every_site_can_be_edited(family: str, name: str) -> None:
     """Replaced by itself nothing changes; zeroed or with noise, some output does."""
     model = ours(family, name, torch.float64)
@@ -81,7 +81,7 @@ def test_every_site_can_be_edited(family: str, name: str) -> None:
             assert noisy > 1e-7, f"noise at {site} does nothing"
 
 
-@each_specimen
+@each_model
 def test_gradients_reach_every_site(family: str, name: str) -> None:
     model = ours(family, name, torch.float64)
     given = inputs(model, prompts(2))
@@ -103,7 +103,7 @@ def test_gradients_reach_every_site(family: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["none", "left"])
-@each_specimen
+@each_model
 def test_a_run_can_start_and_stop_at_every_layer(family: str, name: str, side: str) -> None:
     model, real = ours(family, name, torch.float64), padding(side)
     if model.cfg.embed.patches is not None and real is not None:

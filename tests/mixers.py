@@ -1,0 +1,69 @@
+"""Small models with random weights, one or more per file of `lens/mixers`, hybrids among them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.mixers.mamba import Mamba
+from lens.mixers.rwkv import Rwkv
+from lens.model import Transformer
+from tests.zoo import D_VOCAB
+
+N_LAYERS, N_CTX = 3, 40
+HEADLESS = {"n_heads": 0, "d_head": 0, "n_kv_heads": 0}
+MAMBA = Mamba(d_inner=24, d_state=3, dt_rank=2, conv_width=3)
+LONG = Mamba(d_inner=16, d_state=2, dt_rank=1, conv_width=1, bias=True, conv_bias=False, act_fn="gelu")
+
+SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
+    "mamba": {
+        "plain": {"mixer": MAMBA, "d_mlp": None, "norm": "rms", **HEADLESS},
+        "hybrid": {"mixer": (MAMBA, None, LONG), "norm": "rms"},
+        "parallel": {"mixer": MAMBA, "parallel": True, "shared_norm": True, **HEADLESS},
+        "post": {"mixer": LONG, "norm_placement": frozenset({"add"}), "final_norm": False, **HEADLESS},
+    },
+    "rwkv": {
+        "plain": {"mixer": Rwkv(d_attn=12), **HEADLESS},
+        "halved": {"mixer": (Rwkv(d_attn=16), Rwkv(d_attn=8), None), "halve_every": 1},
+    },
+}
+"""Fields of a `StackConfig` by the mixer's name and one of its own; those left out are below."""
+
+NAMES = [(mixer, name) for mixer, cases in SPECIMENS.items() for name in cases]
+
+
+def config(mixer: str, name: str) -> ModelConfig:
+    fields = {
+        "d_model": 16,
+        "n_heads": 4,
+        "d_head": 4,
+        "n_kv_heads": 2,
+        "d_mlp": 20,
+        **SPECIMENS[mixer][name],
+    }
+    return ModelConfig(
+        family=mixer,
+        name=f"{mixer}-{name}",
+        n_ctx=N_CTX,
+        embed=EmbedConfig(d_vocab=D_VOCAB, d_embed=16),
+        stack=StackConfig(n_layers=N_LAYERS, **fields),
+        unembed=UnembedConfig(d_vocab=D_VOCAB, d_embed=16),
+    )
+
+
+@cache
+def model(mixer: str, name: str, dtype: torch.dtype = torch.float64) -> Transformer:
+    """One specimen; every parameter is drawn from a wide normal."""
+    made = Transformer(config(mixer, name))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
+    return made.to(dtype)
+
+
+def ids(n: int = 3, length: int = 9, seed: int = 0) -> Tensor:
+    return torch.randint(3, D_VOCAB, (n, length), generator=torch.Generator().manual_seed(seed))

@@ -15,6 +15,7 @@ from lens import rotary
 from lens.config import StackConfig
 from lens.encoded import Encoded
 from lens.frame import Frame
+from lens.heads import Heads, Streams, project
 from lens.kv import KeyValues
 from lens.norm import Norm
 from lens.relative import BucketTable, DistanceTable
@@ -24,7 +25,7 @@ Relative = BucketTable | DistanceTable | None
 Seers = tuple[Tensor, Tensor, Tensor]
 
 
-class Attention(nn.Module):
+class Attention(Heads):
     """softmax(q kᵀ · scale) v, one pattern per head.
 
     Untapped it is one fused kernel. Scores and pattern are materialised where tapped (or where scores are
@@ -32,15 +33,10 @@ class Attention(nn.Module):
     """
 
     def __init__(self, site: str, cfg: StackConfig, layer: int, relative: Relative = None) -> None:
-        super().__init__()
-        self.cfg, self.layer = cfg, layer
-        d, e, h, g, bias = cfg.d_model, cfg.d_head, cfg.n_heads, cfg.n_kv_heads, cfg.attn_bias
-        self.q = nn.Linear(d, h * e, bias="q" in bias)
-        self.k = nn.Linear(d, g * e, bias="k" in bias)
-        self.v = nn.Linear(d, g * e, bias="v" in bias)
-        self.o = nn.Linear(h * e, d, bias="o" in bias)
+        super().__init__(site, cfg)
+        self.layer = layer
+        d, e, h, g = cfg.d_model, cfg.d_head, cfg.n_heads, cfg.n_kv_heads
         self.rotary, self.window = cfg.rotary_at(layer), cfg.window(layer)
-        self.scale = cfg.attn_scale if cfg.attn_scale is not None else e**-0.5
         if cfg.qk_norm:
             widths = (e, e) if cfg.qk_norm == "head" else (h * e, g * e)
             self.q_norm = Norm(f"{site}.q_norm", widths[0], cfg.norm, cfg.norm_eps, cfg.norm_unit_offset)
@@ -50,22 +46,10 @@ class Attention(nn.Module):
             setattr(self, f"pos_{term}", nn.Linear(d, h * e))
         if cfg.global_tokens:
             self.q_global, self.k_global, self.v_global = (nn.Linear(d, h * e) for _ in range(3))
-        self.hook_q, self.hook_k, self.hook_v = f"{site}.hook_q", f"{site}.hook_k", f"{site}.hook_v"
         self.hook_rot_q, self.hook_rot_k = f"{site}.hook_rot_q", f"{site}.hook_rot_k"
         self.hook_q_global, self.hook_k_global = f"{site}.hook_q_global", f"{site}.hook_k_global"
         self.hook_v_global, self.hook_pos_scores = f"{site}.hook_v_global", f"{site}.hook_pos_scores"
         self.hook_attn_scores, self.hook_pattern = f"{site}.hook_attn_scores", f"{site}.hook_pattern"
-        self.hook_z, self.hook_result = f"{site}.hook_z", f"{site}.hook_result"
-
-    # TransformerLens's shapes, as views of the stored weights
-    W_Q = property(lambda self: self.q.weight.unflatten(0, (self.cfg.n_heads, -1)).mT)  # [h, d, e]
-    W_K = property(lambda self: self.k.weight.unflatten(0, (self.cfg.n_kv_heads, -1)).mT)  # [g, d, e]
-    W_V = property(lambda self: self.v.weight.unflatten(0, (self.cfg.n_kv_heads, -1)).mT)  # [g, d, e]
-    W_O = property(lambda self: self.o.weight.T.unflatten(0, (self.cfg.n_heads, -1)))  # [h, e, d]
-    b_Q = property(lambda self: _bias(self.q, self.cfg.n_heads))  # [h, e]
-    b_K = property(lambda self: _bias(self.k, self.cfg.n_kv_heads))  # [g, e]
-    b_V = property(lambda self: _bias(self.v, self.cfg.n_kv_heads))  # [g, e]
-    b_O = property(lambda self: _bias(self.o, 1)[0])  # [d]
 
     def forward(
         self,
@@ -117,26 +101,14 @@ class Attention(nn.Module):
             z = self.explicit(q, k, v, frame, taps, bias, seers)
         else:
             z = self.fused(q, k, v, frame, bias, seers)
-        z = taps(self.hook_z, z.transpose(1, 2))
-        if taps.wants(self.hook_result):
-            if not taps.alters(self.hook_result):
-                taps(self.hook_result, self.per_head(z))
-            else:
-                result = taps(self.hook_result, self.per_head(z)).sum(2)
-                return result if self.o.bias is None else result + self.o.bias
-        return self.o(z.flatten(2))
-
-    def per_head(self, z: Float[Tensor, "b p h e"]) -> Float[Tensor, "b p h d"]:
-        """Each head's contribution to the output: z W_O, without bias."""
-        return torch.einsum("bphe,hed->bphd", z, self.W_O)
+        return self.written(z.transpose(1, 2), taps)
 
     def project(
-        self, inputs: Tensor | tuple[Tensor, Tensor, Tensor], frame: Frame, taps: AnyTaps
+        self, inputs: Streams, frame: Frame, taps: AnyTaps
     ) -> tuple[Float[Tensor, "b p h e"], Float[Tensor, "b p g e"], Float[Tensor, "b p g e"]]:
         """Queries, keys and values as attention uses them: normed and rotated."""
         c, e = self.cfg, self.cfg.d_head
-        q, k, v = _projected(inputs, (self.q, self.k, self.v), e)
-        q, k, v = taps(self.hook_q, q), taps(self.hook_k, k), taps(self.hook_v, v)
+        q, k, v = self.projected(inputs, taps)
         if c.qk_norm == "head":
             q, k = self.q_norm(q, taps), self.k_norm(k, taps)
         elif c.qk_norm == "all":
@@ -166,9 +138,9 @@ class Attention(nn.Module):
             bias = taps(self.hook_pos_scores, bias.expand(q.shape[0], -1, -1, -1))
         return bias
 
-    def seers(self, inputs: Tensor | tuple[Tensor, Tensor, Tensor], taps: AnyTaps) -> Seers:
+    def seers(self, inputs: Streams, taps: AnyTaps) -> Seers:
         """Queries, keys and values of the tokens that see everything, [b h p e]."""
-        found = _projected(inputs, (self.q_global, self.k_global, self.v_global), self.cfg.d_head)
+        found = project(inputs, (self.q_global, self.k_global, self.v_global), self.cfg.d_head)
         sites = (self.hook_q_global, self.hook_k_global, self.hook_v_global)
         q, k, v = (taps(site, x).transpose(1, 2) for site, x in zip(sites, found, strict=True))
         return q, k, v
@@ -236,24 +208,3 @@ def _rows(frame: Frame | Encoded) -> Bool[Tensor, "b 1 p 1"]:
     """True at the queries that see everything."""
     assert isinstance(frame, Frame) and frame.global_tokens is not None
     return frame.global_tokens[:, None, frame.past :, None]
-
-
-def _projected(
-    inputs: Tensor | tuple[Tensor, Tensor, Tensor], linears: tuple[nn.Linear, nn.Linear, nn.Linear], e: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One stream, or one per head and projection, through three linear maps, head by head, [b p h e]."""
-    if not isinstance(inputs, tuple):
-        q, k, v = (linear(inputs).unflatten(-1, (-1, e)) for linear in linears)
-    else:
-        q, k, v = (_per_head_linear(x, linear, e) for x, linear in zip(inputs, linears, strict=True))
-    return q, k, v
-
-
-def _per_head_linear(x: Float[Tensor, "b p h d"], linear: nn.Linear, e: int) -> Float[Tensor, "b p h e"]:
-    y = torch.einsum("bphd,hed->bphe", x, linear.weight.unflatten(0, (-1, e)))
-    return y if linear.bias is None else y + linear.bias.unflatten(0, y.shape[2:])
-
-
-def _bias(linear: nn.Linear, heads: int) -> Tensor:
-    bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(linear.out_features)
-    return bias.unflatten(0, (heads, -1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from lens.front_ends import MelConfig, PatchConfig
 from lens.plain import Open, from_plain, to_plain
 
 Placement = Literal["in", "out", "add"]
@@ -115,47 +116,14 @@ class MixerConfig(Open):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchConfig:
-    """An image as a row of positions (ViT, arXiv 2010.11929): one per patch, in reading order.
-
-    With `class_token`, a learned vector stands in front of them. `bias` is that of the map of patches.
-    """
-
-    image_size: tuple[int, int]  # height, width
-    patch_size: tuple[int, int]
-    n_channels: int = 3
-    class_token: bool = True
-    bias: bool = True
-
-    @property
-    def n_positions(self) -> int:
-        (height, width), (h, w) = self.image_size, self.patch_size
-        return (height // h) * (width // w) + self.class_token
-
-
-@dataclass(frozen=True, kw_only=True)
-class MelConfig:
-    """A sound as a row of positions (Whisper, arXiv 2212.04356): `n_frames` mel frames through two convolutions.
-
-    Both reach over three frames, and the second takes every other one.
-    """
-
-    n_mels: int
-    n_frames: int
-
-    @property
-    def n_positions(self) -> int:
-        return (self.n_frames + 1) // 2
-
-
-@dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
     """Token ids, the patches of an image, or the mel frames of a sound, to the first residual stream.
 
     Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two); `sinusoidal`
     ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
     multiplies the token embedding (Gemma). `n_types` token types tell the two texts of a pair apart (BERT).
-    `norm_eps` is that of a LayerNorm on the sum; None: there is no norm.
+    `norm_eps` is that of a LayerNorm on the sum, or with `norm_first` in front of positions (Swin); None: there
+    is no norm.
 
     `d_embed` below `d_model` means factorised embeddings: `project` says whether the tokens alone are
     projected (OPT-350m; no bias) or the normalised sum, which then has `d_embed` entries (ALBERT; with bias).
@@ -169,6 +137,7 @@ class EmbedConfig:
     scale: float = 1.0
     n_types: int = 0
     norm_eps: float | None = None
+    norm_first: bool = False
     project: Literal["tokens", "sum"] = "tokens"
     patches: PatchConfig | None = None  # in place of tokens; `d_vocab` is 0
     mel: MelConfig | None = None  # likewise
@@ -181,12 +150,30 @@ class EmbedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Blocks of one width, over positions that are a map of `grid` rows and columns in reading order (Swin).
+
+    After the last block, two by two positions become one of the next stage.
+    """
+
+    n_layers: int
+    grid: tuple[int, int]
+    d_model: int
+    n_heads: int
+    d_head: int
+    d_mlp: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """A stack of identical blocks.
+    """A stack of blocks, identical but for what is given per layer.
 
     Norms sit where `norm_placement` says: `in` before each branch (pre-norm), `out` on a branch's output
     before it joins the stream, `add` after the sum (post-norm). Pre-norm is `{in}`, the original
     transformer `{add}`, Gemma-2 `{in, out}`, OLMo-2 `{out}`.
+
+    With `stages`, the sizes here are the last one's; `at` gives those of a layer, its `grid`, and `merge_to`, the
+    width of the stage after it where it is the last of its own.
 
     `shared` gives for every layer the first layer that has the same parameters (ALBERT).
 
@@ -204,6 +191,9 @@ class StackConfig:
     cross: bool = False  # between attention and MLP, each block looks at what an encoder made of its inputs
     shared: tuple[int, ...] | None = None
     mixer: MixerConfig | tuple[MixerConfig | None, ...] | None = None  # per layer, or of all; None: attention
+    stages: tuple[Stage, ...] | None = None
+    grid: tuple[int, int] | None = None
+    merge_to: int | None = None
 
     norm: Literal["layer", "rms", "none"] = "layer"
     norm_eps: float = 1e-5
@@ -233,9 +223,26 @@ class StackConfig:
     def at(self, layer: int) -> StackConfig:
         """What one block is: with its mixer, with experts or with one MLP."""
         here: dict[str, Any] = {"mixer": self.mixers[layer]} if isinstance(self.mixer, tuple) else {}
+        if self.stages is not None:
+            here |= self._staged(layer)
         if self.experts is not None and self.experts.layers is not None and layer not in self.experts.layers:
             here["experts"] = None
         return replace(self, **here) if here else self
+
+    def _staged(self, layer: int) -> dict[str, Any]:
+        """What a layer's stage says of it."""
+        assert self.stages is not None
+        number, stage = [(i, s) for i, s in enumerate(self.stages) for _ in range(s.n_layers)][layer]
+        last = layer + 1 == sum(s.n_layers for s in self.stages[: number + 1])
+        merges = last and stage is not self.stages[-1]
+        sizes = {name: getattr(stage, name) for name in ("grid", "d_model", "n_heads", "d_head", "d_mlp")}
+        to = self.stages[number + 1].d_model if merges else None
+        return {**sizes, "n_kv_heads": stage.n_heads, "stages": None, "merge_to": to}
+
+    @property
+    def d_entry(self) -> int:
+        """Width of the stream that enters the first block."""
+        return self.d_model if self.stages is None else self.stages[0].d_model
 
     @property
     def mixers(self) -> tuple[MixerConfig | None, ...]:

@@ -96,7 +96,7 @@ class Frame:
             place = (self.valid.long().cumsum(-1) - 1).clamp(min=0)
         return place[:, None, :] - place[:, self.past :, None]
 
-    def once(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
         """What `make` gives, made on the first call with this key in this run."""
         if key not in self._made:
             self._made[key] = make()

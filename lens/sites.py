@@ -135,7 +135,9 @@ def expand(name: Any, sites: Mapping[str, Site]) -> list[str]:
         full = f"decoder.{full.removeprefix('blocks.')}" if "decoder.hook_embed" in sites else full
     if full in sites:
         return [full]
-    if match := re.fullmatch(r"(?:blocks|decoder)\.(\d+)\.(hook_\w+)", full):  # a mixer's, by its last part
+    if match := re.fullmatch(
+        r"(?:blocks|decoder)\.(\d+)\.(?:attn\.)?(hook_\w+)", full
+    ):  # a mixer's, by its last part
         layer, last = int(match[1]), f".{match[2]}"
         hits = [name for name, site in sites.items() if site.layer == layer and name.endswith(last)]
         if hits := [name for name in hits if sites[name].part == "block"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.mixers.mamba import Mamba
+from lens.mixers.mamba2 import Mamba2
 from lens.mixers.rwkv import Rwkv
 from lens.model import Transformer
 from tests.zoo import D_VOCAB
@@ -25,6 +26,12 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
         "hybrid": {"mixer": (MAMBA, None, LONG), "norm": "rms"},
         "parallel": {"mixer": MAMBA, "parallel": True, "shared_norm": True, **HEADLESS},
         "post": {"mixer": LONG, "norm_placement": frozenset({"add"}), "final_norm": False, **HEADLESS},
+    },
+    "mamba2": {
+        "plain": {"mixer": Mamba2(d_state=3, n_groups=2, conv_width=3), "d_mlp": None, "norm": "rms"},
+        "hybrid": {
+            "mixer": (None, Mamba2(d_state=2, n_groups=1, conv_width=2, dt_min=0.2, dt_max=0.9), MAMBA)
+        },
     },
     "rwkv": {
         "plain": {"mixer": Rwkv(d_attn=12), **HEADLESS},

@@ -125,6 +125,7 @@ RWKV = {
     "vocab_size": D_VOCAB,
     "context_length": N_CTX,
 }
+MAMBA2 = {**MAMBA, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 5}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -381,6 +382,20 @@ ZOO: dict[str, dict[str, Specimen]] = {
         RWKV,
         rescaled={"rescale_every": 2},
         tied={"rescale_every": 0, "tie_word_embeddings": True, "attention_hidden_size": 24},
+    ),
+    "mamba2": _of(
+        "mamba2",
+        MAMBA2,
+        untied={},
+        tied={
+            "use_bias": True,
+            "use_conv_bias": False,
+            "hidden_act": "gelu",
+            "n_groups": 1,
+            "time_step_limit": (0.3, 1.0),
+            "layer_norm_epsilon": 1e-3,
+            "tie_word_embeddings": True,
+        },
     ),
     "mixtral": _of(
         "mixtral",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lens.tokens import Tokenizer
 
 CSV, JSONL = (".csv", ".tsv"), (".jsonl", ".ndjson")
+MOST_COLUMNS = 1000
 ALL = 0
 """What a finite task's `Drawing.n` is where every pair is asked for."""
 
@@ -257,6 +258,10 @@ def _csv(path: Path, text: str) -> Iterator[Record]:
                 continue
             if header is None:
                 header = [name.strip() for name in cells]
+                if len(header) > MOST_COLUMNS:
+                    raise ValueError(
+                        f"{path}, line {line}: {len(header):,} columns; at most {MOST_COLUMNS:,} are read"
+                    )
                 twice = next((name for name in header if name and header.count(name) > 1), None)
                 if twice is not None:
                     raise ValueError(f"{path}, line {line}: the column {twice!r} stands twice")

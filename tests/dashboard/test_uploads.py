@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import re
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -76,7 +78,19 @@ def test_the_sample_fits_a_language_model(smollm2):
 
 
 @pytest.mark.parametrize(
-    "name", ["pairs.pkl", "pairs.pt", "pairs.csv.pkl", "pairs", "", "pairs.exe", "pairs.html"]
+    "name",
+    [
+        "pairs.pkl",
+        "pairs.pt",
+        "pairs.zip",
+        "pairs.json",
+        "pairs.safetensors",
+        "pairs.csv.pkl",
+        "pairs",
+        "",
+        "pairs.exe",
+        "pairs.html",
+    ],
 )
 def test_other_kinds_of_files_are_refused(name):
     assert "neither a .csv nor a .jsonl" in refused(name, GOOD)
@@ -108,6 +122,13 @@ def test_a_file_that_is_too_large_is_refused():
         ("half.jsonl", b'{"clean": "the'),
         ("deep.jsonl", b"[" * 100_000),
         ("number.jsonl", b"1e999\n"),
+        ("wide.csv", b",".join(b"c%d" % i for i in range(200_000)) + b"\n"),
+        ("commas.csv", b"," * 1_000_000 + b"\n" + b"," * 1_000_000),
+        ("within.jsonl", b'{"clean": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"),
+        ("bomb.csv", b"PK\x03\x04" + zlib.compress(b"0" * 10**8)),
+        ("gzip.jsonl", gzip.compress(b"0" * 10**8)),
+        ("weights.csv", (2**62).to_bytes(8, "little") + b"{}"),
+        ("cell.csv", b'clean,corrupt,answer,wrong\n"' + b"a " * 900_000 + b'"\n'),
     ],
 )
 def test_what_is_malformed_is_told_in_one_line(filename, content):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from circuits.logit_attribution import LogitAttribution, logit_attribution, neuron_attribution
@@ -14,9 +13,11 @@ from circuits.places import place
 from dashboard import page, sidebar, state, work
 from dashboard.components.grid import grid
 from dashboard.components.prompts import prompts
+from dashboard.components.short_table import short_tables
 from dashboard.figures import attribution
 from dashboard.figures.lens import lens_grid, shadings, stream_names
 from dashboard.figures.prompts import prompts_payload, side
+from dashboard.figures.short_table import short_table
 from dashboard.figures.token_table import visible
 from dashboard.page import Page
 from dashboard.plain import plain
@@ -112,7 +113,7 @@ def tokens(view: View, subject: Subject, other: list[int] | None) -> None:
                     f"{label}: after “{subject.model.to_string(ids[max(0, at - 3) : at + 1])}” (position {at})"
                 )
             )
-            next_tokens(subject, one, at)
+            next_tokens(subject, one, at, f"next_{label}")
 
 
 def predicted(subject: Subject, ids: Sequence[int]) -> Predictions | None:
@@ -127,7 +128,7 @@ def predicted(subject: Subject, ids: Sequence[int]) -> Predictions | None:
     )
 
 
-def next_tokens(subject: Subject, found: Predictions, at: int) -> None:
+def next_tokens(subject: Subject, found: Predictions, at: int, key: str) -> None:
     """The most likely tokens, and then the answers that are not among them."""
     right, wrong = followed(subject)
     top = found.top[at].tolist()
@@ -137,25 +138,16 @@ def next_tokens(subject: Subject, found: Predictions, at: int) -> None:
             rows.append((int(found.followed_ranks[at, i]) + 1, token, float(found.followed_probs[at, i])))
     role = {**dict.fromkeys(wrong, "wrong"), **dict.fromkeys(right, "answer")}
     spelled = subject.model.to_str_tokens([token for _, token, _ in rows])
-    frame = pd.DataFrame(
-        {
-            "rank": [rank for rank, _, _ in rows],
-            "token": [visible(text) for text in spelled],
-            "probability": [p for _, _, p in rows],
-            "": [role.get(token, "") for _, token, _ in rows],
-        }
+    columns = {
+        "rank": [rank for rank, _, _ in rows],
+        "token": [visible(text) for text in spelled],
+        "probability": [p for _, _, p in rows],
+        "": [role.get(token, "") for _, token, _ in rows],
+    }
+    table = short_table(
+        columns, {"rank": ",", "probability": ".3f"}, title="The likeliest next tokens", bar="probability"
     )
-    st.dataframe(
-        frame, hide_index=True, row_height=27, height=27 * min(len(frame) + 1, 13) + 10,
-        column_config={
-            "rank": st.column_config.NumberColumn("rank", width=42),
-            "token": st.column_config.TextColumn("token", width=80),
-            "": st.column_config.TextColumn("", width=58),
-            "probability": st.column_config.ProgressColumn(
-                "probability", min_value=0, max_value=1, format="%.3f", color="blue", width=110
-            ),
-        },
-    )  # fmt: skip
+    short_tables(table, key=key)
 
 
 # ---- logit lens
@@ -224,23 +216,17 @@ def change(view: View, subject: Subject, ids: Sequence[int], at: int) -> None:
     st.caption(
         f"Ranks from {names[before]} to {names[after]}; change of log-probability in nats. Click a cell for another."
     )
+    tables = []
     for title, part in (("promoted", found[0]), ("suppressed", found[1])):
-        frame = pd.DataFrame(
-            {
-                title: [visible(text) for text in model.to_str_tokens(part.ids.tolist())],
-                "rank before": (part.rank_before + 1).tolist(),
-                "after": (part.rank_after + 1).tolist(),
-                "change": (part.after - part.before).tolist(),
-            }
-        )
-        st.dataframe(
-            frame, hide_index=True, row_height=26, height=26 * (min(len(frame), 7) + 1) + 8, key=f"lens_{title}",
-            column_config={
-                "rank before": st.column_config.NumberColumn("rank before", format="localized"),
-                "after": st.column_config.NumberColumn("after", format="localized"),
-                "change": st.column_config.NumberColumn("change", format="%+.2f"),
-            },
-        )  # fmt: skip
+        columns = {
+            title: [visible(text) for text in model.to_str_tokens(part.ids.tolist())],
+            "rank before": (part.rank_before + 1).tolist(),
+            "after": (part.rank_after + 1).tolist(),
+            "change": (part.after - part.before).tolist(),
+        }
+        formats = {"rank before": ",", "after": ",", "change": "+.2f"}
+        tables.append(short_table(columns, formats, title=f"Tokens that are {title}"))
+    short_tables(*tables, key="lens_moved")
 
 
 # ---- direct logit attribution
@@ -332,11 +318,10 @@ def neurons(view: View, subject: Subject, pairs: Pairs, shares: dict[str, float]
         f"**Neurons of m{layer}** ({shares[f'm{layer}']:+.3f} logits together): the {len(order)} largest shares"
     )
     st.caption("Click an MLP in the grid to see another layer's.")
-    frame = pd.DataFrame({f"m{layer}.n{i}": [float(found[i])] for i in order})
-    st.dataframe(
-        frame, hide_index=True,
-        column_config={name: st.column_config.NumberColumn(name, format="%+.4f") for name in frame.columns},
-    )  # fmt: skip
+    columns = {f"n{i}": [float(found[i])] for i in order}
+    short_tables(
+        short_table(columns, dict.fromkeys(columns, "+.3f"), title=f"Neurons of m{layer}"), key="neurons"
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from dashboard import predictions as module
 from dashboard.figures import attribution
 from dashboard.figures.lens import ANSWER, DIFFERENCE, TOP, lens_grid, shadings
 from dashboard.figures.prompts import prompts_payload, side
+from dashboard.figures.short_table import short_table
 from dashboard.predictions import predictions
 from lens.logit_lens import logit_lens
 from tests.dashboard.conftest import MODEL, RUN, settled
@@ -26,10 +28,13 @@ IDS = [20, 31, 42, 53, 20, 31]
 def test_the_default_prompt(app, empty_runs):
     at = app("prompt", empty_runs, model=MODEL)
     assert next(s.value for s in at.subheader) == "What comes next?"
-    assert len(at.get("bidi_component")) == 3, "tokens, logit lens, components"
+    pieces = at.get("bidi_component")
+    assert len(pieces) == 6, "tokens, two tables, logit lens, what a layer changed, components"
     assert "counterfactual: after" in texts(at.caption)
-    assert list(at.dataframe[0].value.columns) == ["rank", "token", "probability", ""]
-    assert "answer" in at.dataframe[0].value[""].tolist()
+    (drawn,) = json.loads(pieces[1].proto.json)["tables"]
+    assert drawn["heads"] == ["rank", "token", "probability", ""]
+    assert "answer" in [row[3] for row in drawn["rows"]]
+    assert not at.dataframe, "tables that can be sorted are slow to draw"
     assert labels(at)[-1] == "See what all heads look at on this prompt"
 
 
@@ -62,7 +67,7 @@ def test_own_words_without_a_counterfactual_still_show_what_comes_next(app, empt
     assert "clean: after" in texts(at.caption)
     assert "counterfactual: after" not in texts(at.caption)
     assert "needs a counterfactual prompt and an answer" in texts(at.info)
-    assert len(at.get("bidi_component")) == 2, "tokens and logit lens"
+    assert len(at.get("bidi_component")) == 4, "tokens, a table, logit lens, what a layer changed"
 
 
 def test_attribution_over_all_pairs(app, empty_runs):
@@ -105,6 +110,14 @@ def test_a_prompt_of_one_token(induction):
 
 
 # ---- figures
+
+
+def test_a_short_table_is_texts_with_bars():
+    table = short_table({"token": ["·a", "·b"], "p": [0.25, 0.5]}, {"p": ".1%"}, title="t", bar="p")
+    assert table["rows"] == [["·a", "25.0%"], ["·b", "50.0%"]]
+    assert (table["right"], table["bar"], table["shares"]) == ([False, True], 1, [0.25, 0.5])
+    with pytest.raises(ValueError, match="columns of 1 and 2 rows"):
+        short_table({"a": [1], "b": [1, 2]}, title="t")
 
 
 def test_sides_must_have_equally_many_tokens():

@@ -5,6 +5,8 @@ Letters: b batch, p position, d d_model, n experts, t top_k.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from lens.taps import OFF, AnyTaps
 
 
 class MixtureOfExperts(nn.Module):
-    """Σ over the chosen experts of weight · expert(x).
+    """Σ over the chosen experts of weight · expert(x), and where there is one what a shared expert says.
 
     Each expert sees only the tokens sent to it; its sites have one row per such token, in order of
     (batch, position), and do not fire when no token came. Where experts have a capacity, tokens that come too
@@ -27,10 +29,16 @@ class MixtureOfExperts(nn.Module):
         assert cfg.experts is not None
         self.cfg = cfg.experts
         self.router = nn.Linear(cfg.d_model, cfg.experts.n, bias=False)
-        self.experts = nn.ModuleList(MLP(f"{site}.experts.{e}", cfg) for e in range(cfg.experts.n))
+        one = replace(cfg, d_mlp=cfg.experts.d_mlp or cfg.d_mlp)
+        self.experts = nn.ModuleList(MLP(f"{site}.experts.{e}", one) for e in range(cfg.experts.n))
+        self.shared = None
+        if cfg.experts.shared:
+            self.shared = MLP(f"{site}.shared", replace(cfg, d_mlp=cfg.experts.shared))
+            self.shared_gate = nn.Linear(cfg.d_model, 1, bias=False)
         self.hook_router_logits = f"{site}.hook_router_logits"
         self.hook_expert_weights = f"{site}.hook_expert_weights"
         self.hook_expert_indices = f"{site}.hook_expert_indices"
+        self.hook_shared_gate, self.hook_shared_out = f"{site}.hook_shared_gate", f"{site}.hook_shared_out"
 
     def forward(
         self,
@@ -55,7 +63,13 @@ class MixtureOfExperts(nn.Module):
             if len(rows):
                 share = (weights.flatten(0, 1) * chosen).sum(-1, keepdim=True)[rows]
                 out.index_add_(0, rows, expert(tokens[rows], taps) * share)
-        return out.view_as(x)
+        out = out.view_as(x)
+        return out if self.shared is None else out + self.of_all(x, self.shared, taps)
+
+    def of_all(self, x: Float[Tensor, "b p d"], shared: MLP, taps: AnyTaps) -> Float[Tensor, "b p d"]:
+        """What the MLP that all positions go through adds: σ(gate(x)) · shared(x) (arXiv 2407.10671, §2.2.2)."""
+        gate = taps(self.hook_shared_gate, self.shared_gate(x).sigmoid())
+        return taps(self.hook_shared_out, gate * shared(x, taps))
 
     def fits(
         self, indices: Int[Tensor, "b p t"], valid: Bool[Tensor, "b k"] | None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lens.config import Buckets, Disentangled, ModelConfig
+from lens.config import Buckets, Disentangled, MixerConfig, ModelConfig
 from lens.family import read
 from lens.model import Transformer
 from tests import zoo
@@ -331,6 +331,86 @@ def texts_read_in_both_directions(cfg: ModelConfig, state: dict[str, Tensor]) ->
 @bug("clip", "images")
 def norms_of_both_ends_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, _swapped(state, "embed.ln.", "stack.ln_final.")
+
+
+def _changed(state: dict[str, Tensor], end: str, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Parameters whose names end so, changed."""
+    assert any(n.endswith(end) for n in state)
+    return {n: change(x) if n.endswith(end) else x for n, x in state.items()}
+
+
+def _mixer(cfg: ModelConfig, **fields: Any) -> ModelConfig:
+    assert isinstance(cfg.stack.mixer, MixerConfig)
+    return _stack(cfg, mixer=replace(cfg.stack.mixer, **fields))
+
+
+@bug("mamba", "tied")
+def branches_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "mixer.in_proj.weight", lambda x: x.roll(len(x) // 2, 0))
+
+
+@bug("mamba", "tied")
+def state_space_convolved_backwards(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "conv.weight", lambda x: x.flip(-1))
+
+
+@bug("mamba", "tied")
+def convolution_one_token_late(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "conv.weight", lambda x: x.roll(-1, -1))
+
+
+@bug("mamba", "tied")
+def reads_where_it_should_write(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    def exchanged(x: Tensor) -> Tensor:
+        dt, b, c = x.split([2, 5, 5])
+        return torch.cat([dt, c, b])
+
+    return cfg, _changed(state, "x_proj.weight", exchanged)
+
+
+@bug("mamba", "biased")
+def skip_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "mixer.D.weight", torch.zeros_like)
+
+
+@bug("mamba2", "tied")
+def steps_without_limits(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _mixer(cfg, dt_min=0.0, dt_max=None), state
+
+
+@bug("mamba2", "tied")
+def norm_of_another_eps(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _mixer(cfg, norm_eps=1e-5), state
+
+
+@bug("mamba2", "untied")
+def groups_exchanged(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "conv.weight", lambda x: torch.cat([x[:64], x[64:].roll(5, 0)]))
+
+
+@bug("rwkv", "rescaled")
+def stream_never_halved(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, halve_every=None), state
+
+
+@bug("rwkv", "rescaled")
+def halved_a_block_late(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, halve_every=3), state
+
+
+@bug("rwkv", "tied")
+def mixtures_the_wrong_way_round(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "mlp.mix_k.weight", lambda x: 1 - x)
+
+
+@bug("rwkv", "tied")
+def bonus_of_the_newest_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "first.weight", torch.zeros_like)
+
+
+@bug("rwkv", "tied")
+def decay_and_bonus_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, ".decay.", ".first.")
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -43,6 +43,8 @@ def relevance_edits(model: Transformer) -> dict[str, Edit]:
         edits |= {block.attn.hook_q: torch.detach, block.attn.hook_k: torch.detach}
         if isinstance(block.mlp, MixtureOfExperts):
             edits[block.mlp.hook_expert_weights] = torch.detach
+            if block.mlp.shared is not None:
+                edits[block.mlp.hook_shared_gate] = torch.detach
         for mlp in _mlps(block):
             edits |= _mlp_edits(mlp)
     return edits | {norm.hook_scale: torch.detach for norm in norms if norm is not None}
@@ -50,7 +52,8 @@ def relevance_edits(model: Transformer) -> dict[str, Edit]:
 
 def _mlps(block: Block) -> list[MLP]:
     if isinstance(block.mlp, MixtureOfExperts):
-        return [expert for expert in block.mlp.experts if isinstance(expert, MLP)]
+        every = [*block.mlp.experts, block.mlp.shared]
+        return [expert for expert in every if isinstance(expert, MLP)]
     return [] if block.mlp is None else [block.mlp]
 
 

@@ -231,4 +231,7 @@ def _mlp_weights(block: Block) -> int:
         return 0
     cfg = block.cfg
     used = sum(p.numel() for p in block.mlp.parameters() if p.ndim > 1)
-    return used if cfg.experts is None else used * cfg.experts.top_k // cfg.experts.n
+    if cfg.experts is None:
+        return used
+    experts = sum(p.numel() for name, p in block.mlp.named_parameters() if name.startswith("experts."))
+    return used - experts + experts * cfg.experts.top_k // cfg.experts.n

@@ -11,81 +11,19 @@ from typing import Any, ClassVar, Literal
 
 from lens.front_ends import MelConfig, PatchConfig
 from lens.plain import Open, from_plain, to_plain
+from lens.position_schemes import Buckets, Disentangled, Rotary, RotaryScaling  # noqa: F401
 
 Placement = Literal["in", "out", "add"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RotaryScaling:
-    """How rotary frequencies are stretched for long contexts.
-
-    `linear` divides all frequencies by `factor`; `llama3` only the low ones, with a smooth ramp
-    between the wavelengths `original_n_ctx / low_freq_factor` and `original_n_ctx / high_freq_factor`;
-    `yarn` (arXiv 2309.00071) ramps between `beta_slow` and `beta_fast` rotations and multiplies
-    the tables by `attention_factor`.
-    """
-
-    kind: Literal["linear", "llama3", "yarn"]
-    factor: float
-    original_n_ctx: int | None = None
-    low_freq_factor: float | None = None
-    high_freq_factor: float | None = None
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float = 1.0
-    truncate: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rotary:
-    """Rotary position embedding (RoFormer, arXiv 2104.09864) on the first `dim` entries of a head.
-
-    `interleaved` pairs neighbours (GPT-J); otherwise entry `i` is paired with `i + dim / 2` (NeoX, Llama).
-    """
-
-    dim: int
-    theta: float = 10_000.0
-    interleaved: bool = False
-    scaling: RotaryScaling | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Buckets:
-    """A bias on scores per head and bucket of distances (T5, arXiv 1910.10683).
-
-    Of `n` buckets the larger ones widen up to `max_distance`, which all that lies beyond shares.
-    """
-
-    n: int
-    max_distance: int
-    kind: Literal["buckets"] = "buckets"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disentangled:
-    """Scores of content on positions and of positions on content (DeBERTa, arXiv 2006.03654).
-
-    Distances up to `span` have a vector each, normalised if `norm`; from `log_from` on (None: never) steps
-    grow up to `max_distance`. `terms` names the projections of these vectors: as `k`eys for queries, as
-    `q`ueries for keys. `shared` projections are those of the content.
-    """
-
-    span: int
-    max_distance: int
-    log_from: int | None = None
-    terms: frozenset[Literal["q", "k"]] = frozenset({"q", "k"})
-    shared: bool = False
-    norm: bool = False
-    kind: Literal["disentangled"] = "disentangled"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Experts:
-    """A mixture of experts: a router sends each position to `top_k` of `n` MLPs.
+    """A mixture of experts: a router sends each position to `top_k` of `n` MLPs of `d_mlp` neurons (None: the stack's).
 
     `normalize` rescales the chosen router probabilities to sum to one (Mixtral). An expert takes the first
     `capacity` positions of a text that are sent to it, and the others pass by (Switch; None: all). `layers`
-    have experts, the others one MLP (None: all have).
+    have experts, the others one MLP (None: all have). All positions go through one more MLP of `shared` neurons
+    (None: there is none), times the sigmoid of a number that a map of its own gives (Qwen2-MoE).
     """
 
     n: int
@@ -93,6 +31,8 @@ class Experts:
     normalize: bool = True
     capacity: int | None = None
     layers: tuple[int, ...] | None = None
+    d_mlp: int | None = None
+    shared: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

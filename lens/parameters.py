@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
-from lens.mixer import mixer_at, shapes
+from lens.mixer import common_of, mixer_at, shapes
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -35,6 +37,7 @@ def aliases_of(cfg: ModelConfig) -> dict[str, str]:
         if layer != first:
             names = _block(cfg.stack.at(layer))
             found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
+    found |= {f"stack.{name}": f"stack.{owner}" for name, owner in common_of(cfg.stack).items()}
     if cfg.vision is not None:
         found |= {f"vision.{name}": f"vision.{owner}" for name, owner in aliases_of(cfg.vision).items()}
     return found
@@ -104,7 +107,10 @@ def _block(c: StackConfig) -> Shapes:
     elif c.experts is not None:
         found |= _linear("mlp.router", c.experts.n, c.d_model, False)
         for e in range(c.experts.n):
-            found |= _mlp(c, f"mlp.experts.{e}")
+            found |= _mlp(replace(c, d_mlp=c.experts.d_mlp or c.d_mlp), f"mlp.experts.{e}")
+        if c.experts.shared:
+            found |= _linear("mlp.shared_gate", 1, c.d_model, False)
+            found |= _mlp(replace(c, d_mlp=c.experts.shared), "mlp.shared")
     else:
         found |= _mlp(c, "mlp")
     return found

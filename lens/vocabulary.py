@@ -36,6 +36,7 @@ MLP = Where("an MLP", lambda c: c.d_mlp is not None)
 NO_MLP = Where("attention only", lambda c: c.d_mlp is None)
 DENSE = Where("one MLP per block", lambda c: c.d_mlp is not None and c.experts is None)
 EXPERTS = Where("a mixture of experts", lambda c: c.experts is not None)
+SHARED = Where("an expert for all positions", lambda c: c.experts is not None and bool(c.experts.shared))
 GATED = Where("gated", lambda c: c.gated)
 SEQUENTIAL = Where("MLP after attention", lambda c: c.d_mlp is not None and not c.parallel)
 OWN_NORM = Where("a norm of the MLP's own", lambda c: not c.shared_norm)
@@ -203,6 +204,11 @@ FEED_FORWARD = [
     Kind("mlp.hook_router_logits", "batch pos expert", "the router's logits over experts", EXPERTS),
     Kind("mlp.hook_expert_weights", CHOSEN, "weights of the chosen experts", EXPERTS),
     Kind("mlp.hook_expert_indices", CHOSEN, "which experts were chosen", EXPERTS),
+    Kind("mlp.hook_shared_gate", "batch pos 1", "how much of the shared expert is added, 0 to 1", SHARED),
+    Kind("mlp.shared.hook_pre", NEURONS, "the shared expert's neurons before the activation", SHARED),
+    Kind("mlp.shared.hook_pre_linear", NEURONS, "the branch that its gate multiplies", SHARED & GATED),
+    Kind("mlp.shared.hook_post", NEURONS, "its neurons after activation and gate", SHARED),
+    Kind("mlp.hook_shared_out", STREAM, "what the shared expert adds", SHARED),
     Kind("mlp.hook_pre", NEURONS, "neurons before the activation function (the gate, if gated)", DENSE),
     Kind("mlp.hook_pre_linear", NEURONS, "the branch that the gate multiplies", DENSE & GATED),
     Kind("mlp.hook_post", NEURONS, "neurons after activation function and gate", DENSE),

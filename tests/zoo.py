@@ -126,6 +126,7 @@ RWKV = {
     "context_length": N_CTX,
 }
 MAMBA2 = {**MAMBA, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 5}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -396,6 +397,36 @@ ZOO: dict[str, dict[str, Specimen]] = {
             "layer_norm_epsilon": 1e-3,
             "tie_word_embeddings": True,
         },
+    ),
+    "qwen2_moe": _of(
+        "qwen2_moe",
+        {**GROUPED, **EXPERTS, "shared_expert_intermediate_size": 28},
+        sparse={"decoder_sparse_step": 2, "norm_topk_prob": True},
+        windowed={
+            "mlp_only_layers": [1],
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "max_window_layers": 2,
+        },
+        everywhere={"tie_word_embeddings": True},
+    ),
+    "qwen3_moe": _of(
+        "qwen3_moe",
+        {**GROUPED, **EXPERTS, "head_dim": 12},
+        everywhere={"norm_topk_prob": True, "tie_word_embeddings": True},
+        windowed={
+            "mlp_only_layers": [0],
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+        },
+    ),
+    "olmoe": _of(
+        "olmoe",
+        {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
+        grouped={},
+        biased={"attention_bias": True, "norm_topk_prob": True, "num_key_value_heads": 4},
     ),
     "mixtral": _of(
         "mixtral",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from lens.config import EmbedConfig, ModelConfig, Rotary, StackConfig, UnembedConfig
+from lens.config import EmbedConfig, Experts, ModelConfig, Rotary, StackConfig, UnembedConfig
 from lens.families._rope import rotary
 from lens.fields import Fields
-from lens.weights import Rule, same, skipped
+from lens.weights import Rule, alias, fused, same, skipped
 
 Projection = Literal["q", "k", "v", "o"]
 
@@ -96,6 +96,32 @@ def attention(output: str = "o_proj") -> tuple[Rule, ...]:
 def mlp() -> tuple[Rule, ...]:
     """Gate, up and down."""
     return tuple(same(f"{LAYER}.mlp.{name}_proj", f"{BLOCK}.mlp.{name}") for name in ("gate", "up", "down"))
+
+
+def experts_in(f: Fields, **fields: Any) -> Experts:
+    """Experts of the Qwen kind: in every `decoder_sparse_step`-th layer but those of `mlp_only_layers`."""
+    f.ignore("output_router_logits", "router_aux_loss_coef")  # training only
+    n_layers, step = f.get("num_hidden_layers"), f.get("decoder_sparse_step", default=1)
+    dense = f.get("mlp_only_layers", default=[])
+    sparse = tuple(layer for layer in range(n_layers) if (layer + 1) % step == 0 and layer not in dense)
+    return Experts(
+        top_k=f.get("num_experts_per_tok", default=8),
+        normalize=f.get("norm_topk_prob", default=False),
+        layers=None if len(sparse) == n_layers else sparse,
+        **fields,
+    )
+
+
+def experts() -> tuple[Rule, ...]:
+    """Router and experts: one by one, as files have them, or fused, as they are in memory."""
+    saved, ours = f"{LAYER}.mlp.experts", f"{BLOCK}.mlp.experts.{{e}}"
+    pair = (f"{ours}.gate.weight", f"{ours}.up.weight")
+    return (
+        same(f"{LAYER}.mlp.gate", f"{BLOCK}.mlp.router"),
+        *(same(f"{saved}.{{e}}.{name}_proj", f"{ours}.{name}") for name in ("gate", "up", "down")),
+        alias(fused(f"{saved}.gate_up_proj", *pair, weight="e (n m) d -> n e m d")),
+        alias(fused(f"{saved}.down_proj", f"{ours}.down.weight", weight="e d m -> e d m")),
+    )
 
 
 def norms(**names: str) -> tuple[Rule, ...]:

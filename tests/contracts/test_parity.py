@@ -166,6 +166,23 @@ def gate_and_up_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, _swapped(state, ".gate.", ".up.")
 
 
+@bug("qwen2_moe", "sparse")
+def weights_of_experts_not_rescaled(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.stack.experts is not None
+    return _stack(cfg, experts=replace(cfg.stack.experts, normalize=False)), state
+
+
+@bug("qwen2_moe", "everywhere")
+def shared_expert_always_whole(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: x * (not n.endswith("shared_gate.weight")) for n, x in state.items()}
+
+
+@bug("olmoe", "grouped")
+def norms_of_queries_by_head(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    narrow = {n: x[: cfg.d_head] for n, x in state.items() if n.endswith(("q_norm.weight", "k_norm.weight"))}
+    return _stack(cfg, qk_norm="head"), {**state, **narrow}
+
+
 @bug("opt", "before")
 def positions_off_by_one(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     embed = replace(cfg.embed, position_offset=1, n_positions=zoo.N_CTX + 1)
@@ -288,6 +305,30 @@ def patches_by_columns(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
 def class_token_read_last(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     table = "embed.positions.weight"
     return cfg, {**state, table: state[table].roll(-1, 0)}
+
+
+@bug("swin", "padded")
+def windows_moved_one_too_far(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    mixers = [replace(m, shift=m.shift and m.shift + 1) for m in cfg.stack.mixers]  # type: ignore[call-arg]
+    return _stack(cfg, mixer=tuple(mixers)), state
+
+
+@bug("swin", "padded")
+def merged_row_by_row(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    def reordered(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (2, 2, -1)).transpose(-2, -3).flatten(-3)
+
+    return cfg, {n: reordered(x) if ".merge." in n else x for n, x in state.items()}
+
+
+@bug("swin", "even")
+def displacements_from_the_key(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: x.flip(0) if n.endswith("relative.weight") else x for n, x in state.items()}
+
+
+@bug("swin", "even")
+def norm_after_positions(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return replace(cfg, embed=replace(cfg.embed, norm_first=False)), state
 
 
 @bug("whisper", "plain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
-from lens.mixer import common_of, mixer_at, shapes
+from lens.mixer import mixer_at, shapes
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,7 +37,6 @@ def aliases_of(cfg: ModelConfig) -> dict[str, str]:
         if layer != first:
             names = _block(cfg.stack.at(layer))
             found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
-    found |= {f"stack.{name}": f"stack.{owner}" for name, owner in common_of(cfg.stack).items()}
     if cfg.vision is not None:
         found |= {f"vision.{name}": f"vision.{owner}" for name, owner in aliases_of(cfg.vision).items()}
     return found

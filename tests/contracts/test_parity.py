@@ -307,6 +307,130 @@ def class_token_read_last(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, {**state, table: state[table].roll(-1, 0)}
 
 
+@bug("opt", "before")
+def positions_off_by_one(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    embed = replace(cfg.embed, position_offset=1, n_positions=zoo.N_CTX + 1)
+    return replace(cfg, embed=embed), state
+
+
+@bug("qwen2", "full")
+def value_bias_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: x * (not n.endswith("attn.v.bias")) for n, x in state.items()}
+
+
+@bug("bert", "masked")
+def types_of_pairs_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    state = {**state, "embed.types.weight": state["embed.types.weight"][:1].expand(2, -1)}
+    return cfg, state
+
+
+@bug("bert", "masked")
+def causal_by_mistake(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, causal=True), state
+
+
+@bug("roberta", "masked")
+def positions_from_zero(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    embed = replace(cfg.embed, position_offset=0, n_positions=zoo.N_CTX)
+    return replace(cfg, embed=embed), state
+
+
+@bug("albert", "pretraining")
+def one_group_for_all_layers(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, shared=(0,) * cfg.n_layers), state
+
+
+@bug("distilbert", "masked")
+def norms_of_the_ends_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, "unembed.transform.ln.", "embed.ln.")
+
+
+@bug("bert", "pretraining")
+def norms_in_front(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, norm_placement=frozenset({"in"})), state
+
+
+@bug("deberta_v2", "masked")
+def positions_on_content_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert isinstance(cfg.stack.relative, Disentangled)
+    return _stack(cfg, relative=replace(cfg.stack.relative, terms=frozenset({"k"}))), state
+
+
+@bug("deberta_v2", "masked")
+def distances_never_grow_coarser(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert isinstance(cfg.stack.relative, Disentangled)
+    return _stack(cfg, relative=replace(cfg.stack.relative, log_from=None)), state
+
+
+@bug("deberta_v2", "own_projections")
+def scale_of_content_alone(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, attn_scale=None), state
+
+
+@bug("longformer", "masked")
+def window_of_one_more(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, windows=tuple(w and w + 1 for w in cfg.stack.windows or ())), state
+
+
+@bug("longformer", "masked")
+def global_tokens_read_like_others(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: state[n.replace("_global", "")] if "_global" in n else x for n, x in state.items()}
+
+
+@bug("marian", "plain")
+def cross_attention_reads_with_the_wrong_norm(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    decoder = {n: x for n, x in state.items() if n.startswith("stack.")}
+    return cfg, {n: x for n, x in state.items() if n not in decoder} | _swapped(decoder, ".ln2.", ".ln3.")
+
+
+@bug("marian", "plain")
+def positions_interleaved(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    def mixed(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (2, -1)).mT.flatten(1)
+
+    return cfg, {n: mixed(x) if n.endswith("positions.weight") else x for n, x in state.items()}
+
+
+@bug("t5", "plain")
+def cross_attention_scaled(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _stack(cfg, attn_scale=None), state
+
+
+@bug("t5", "plain")
+def buckets_reach_too_far(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert isinstance(cfg.stack.relative, Buckets)
+    return _stack(cfg, relative=replace(cfg.stack.relative, max_distance=20)), state
+
+
+@bug("t5", "plain")
+def last_stream_unscaled(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.unembed is not None
+    return replace(cfg, unembed=replace(cfg.unembed, scale=1.0)), state
+
+
+@bug("bart", "plain")
+def bias_of_logits_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: x * (n != "unembed.linear.bias") for n, x in state.items()}
+
+
+@bug("switch_transformers", "full")
+def experts_without_end(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.stack.experts is not None
+    return _stack(cfg, experts=replace(cfg.stack.experts, capacity=None)), state
+
+
+@bug("vit", "classifier")
+def patches_by_columns(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    linear = "embed.patches.linear.weight"
+    return cfg, {**state, linear: state[linear].mT}
+
+
+@bug("vit", "classifier")
+def class_token_read_last(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    table = "embed.positions.weight"
+    return cfg, {**state, table: state[table].roll(-1, 0)}
+
+
 @bug("swin", "padded")
 def windows_moved_one_too_far(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     mixers = [replace(m, shift=m.shift and m.shift + 1) for m in cfg.stack.mixers]  # type: ignore[call-arg]

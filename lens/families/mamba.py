@@ -17,11 +17,21 @@ TRAINED_ON = 2048
 def build(f: Fields) -> ModelConfig:
     f.ignore("residual_in_fp32", "use_mambapy", "use_associative_scan", "rescale_prenorm_residual")
     f.ignore("time_step_scale", "time_step_min", "time_step_max", "time_step_init_scheme", "time_step_floor")
-    f.ignore("layer_types", "intermediate_size")
-    d_model, d_vocab, n_layers = f.get("hidden_size"), f.get("vocab_size"), f.get("num_hidden_layers")
+    f.ignore("layer_types", "fused_add_norm", "pad_vocab_size_multiple")
+    f.only("rms_norm", True)
+    f.only("ssm_cfg", {})
+    d_model, d_vocab, expand = (
+        f.get("hidden_size", "d_model"),
+        f.get("vocab_size"),
+        f.get("expand", default=2),
+    )
+    d_inner = int(expand * d_model)
+    stated = f.get("intermediate_size", "d_inner", default=d_inner)
+    if stated != d_inner:
+        raise ValueError(f"{f.family} config has intermediate_size={stated} and expand={expand} of {d_model}")
     rank = f.get("time_step_rank", default="auto")
     mixer = Mamba(
-        d_inner=int(f.get("expand", default=2) * d_model),
+        d_inner=d_inner,
         d_state=f.get("state_size", default=16),
         dt_rank=math.ceil(d_model / 16) if rank == "auto" else int(rank),
         conv_width=f.get("conv_kernel", default=4),
@@ -35,7 +45,7 @@ def build(f: Fields) -> ModelConfig:
         n_ctx=TRAINED_ON,
         embed=EmbedConfig(d_vocab=d_vocab, d_embed=d_model),
         stack=StackConfig(
-            n_layers=n_layers,
+            n_layers=f.get("num_hidden_layers", "n_layer"),
             d_model=d_model,
             n_heads=0,
             d_head=0,

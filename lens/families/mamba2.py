@@ -16,8 +16,10 @@ TRAINED_ON = 2048
 
 
 def build(f: Fields) -> ModelConfig:
-    f.ignore("residual_in_fp32", "rescale_prenorm_residual", "chunk_size", "rms_norm", "norm_before_gate")
-    f.ignore("time_step_rank", "time_step_min", "time_step_max", "time_step_floor", "layer_types")
+    f.ignore("residual_in_fp32", "rescale_prenorm_residual", "chunk_size", "norm_before_gate", "layer_types")
+    f.ignore("time_step_rank", "time_step_min", "time_step_max", "time_step_floor")
+    f.ignore("time_step_init_scheme", "time_step_scale")
+    f.only("rms_norm", True)
     d_model, d_vocab, eps = (
         f.get("hidden_size"),
         f.get("vocab_size"),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lens import sounds, text
-from lens.config import EmbedConfig, ModelConfig, PatchConfig
+from lens.config import EmbedConfig, ModelConfig, PatchConfig, StackConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
@@ -124,8 +125,9 @@ def check_causal(cfg: ModelConfig, but: str) -> None:
             )
 
 
-def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int) -> None:
-    """Raise unless the positions to unembed exist."""
+def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int, c: StackConfig) -> None:
+    """Raise unless the positions to unembed exist, of a run that begins with n."""
+    n = entering(c, c.n_layers)[0] or n
     if at is None or isinstance(at, slice):
         return
     if isinstance(at, Tensor) and at.shape != (batch,):
@@ -150,10 +152,12 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     elif not isinstance(given, ModelInputs):
         given = text.to_inputs(model, given)
     given = replace(given, mask=given.mask if mask is None else mask)
+    if given.mask is not None and model.cfg.stack.stages is not None:
+        raise ValueError(f"{model.cfg.name} reads whole images: nothing of them can be masked")
     if given.source is not None and model.cfg.source is None:
         raise ValueError(f"{model.cfg.name} has no encoder that could read a source")
     if given.stream is not None:
-        check_stream(given.stream, model.cfg.d_model)
+        check_stream(given.stream, model.cfg.stack, start)
         return given
     if start > 0:
         raise ValueError(f"a run that starts at layer {start} takes a residual stream [batch, pos, d_model]")
@@ -218,17 +222,29 @@ def _checked_source(model: Transformer, source: ModelInputs) -> ModelInputs:
     cfg = model.cfg
     assert cfg.source is not None
     if source.stream is not None:
-        check_stream(source.stream, cfg.source.stack.d_model)
+        check_stream(source.stream, cfg.source.stack)
         return replace(source, ids=None)
     if cfg.source.embed.mel is not None:
         return replace(source, mel=sounds.checked(source.mel, cfg).to(model.dtype))
     return replace(source, ids=tokens(source, cfg.source.embed, cfg.name))
 
 
-def check_stream(stream: Tensor, d_model: int) -> None:
-    """Raise unless this is a residual stream of that width."""
-    if stream.ndim != 3 or stream.shape[-1] != d_model:
-        raise ValueError(f"a residual stream is [batch, pos, {d_model}], not {tuple(stream.shape)}")
+def entering(c: StackConfig, layer: int) -> tuple[int | None, int]:
+    """Positions (None: any number) and width of the stream that enters a layer, or leaves the last."""
+    if c.stages is None:
+        return None, c.d_model
+    here = c.at(min(layer, c.n_layers - 1))
+    return prod(here.grid or ()), here.d_model
+
+
+def check_stream(stream: Tensor, c: StackConfig, layer: int = 0) -> None:
+    """Raise unless this is a residual stream as it enters that layer."""
+    n, width = entering(c, layer)
+    if stream.ndim != 3 or stream.shape[-1] != width or n not in (None, stream.shape[1]):
+        where = "" if n is None else f" that enters layer {layer}"
+        raise ValueError(
+            f"a residual stream{where} is [batch, {n or 'pos'}, {width}], not {tuple(stream.shape)}"
+        )
 
 
 def n_positions(embed: EmbedConfig, given: ModelInputs) -> int:
@@ -243,7 +259,7 @@ def ends(model: Transformer, given: ModelInputs, valid: Tensor | None, taps: Any
         ValueError: it is not known which tokens these are, or none of a text's ends it.
     """
     pooler = model.cfg.pooler
-    if pooler is None or pooler.at == "first" or not model.pools(taps):
+    if pooler is None or pooler.at in ("first", "mean") or not model.pools(taps):
         return None
     if given.ids is None:
         name = f"{model.cfg.name} reads a text's vector where the text ends"

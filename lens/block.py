@@ -13,6 +13,7 @@ from lens.config import StackConfig
 from lens.experts import MixtureOfExperts
 from lens.frame import Frame
 from lens.kv import KeyValues
+from lens.merge import Merge
 from lens.mixer import mixer_at
 from lens.mlp import MLP
 from lens.norm import Norm
@@ -58,6 +59,9 @@ class Block(nn.Module):
         self.ln3 = norm("ln3", branch and cfg.cross)
         self.ln1_post = norm("ln1_post", "out" in cfg.norm_placement)
         self.ln2_post = norm("ln2_post", "out" in cfg.norm_placement and has_mlp)
+        self.merge = None
+        if cfg.merge_to is not None and cfg.grid is not None:
+            self.merge = Merge(site, cfg.grid, cfg.d_model, cfg.merge_to)
         self.hook_resid_pre, self.hook_resid_mid = f"{site}.hook_resid_pre", f"{site}.hook_resid_mid"
         self.hook_cross_attn_out = f"{site}.hook_cross_attn_out"
         self.hook_resid_mid_cross = f"{site}.hook_resid_mid_cross"
@@ -80,7 +84,7 @@ class Block(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
-    ) -> Float[Tensor, "b p d"]:
+    ) -> Float[Tensor, "b p2 d2"]:
         x = self.first(x, frame, taps, past)
         if self.cross_attn is not None:
             x = self.cross(x, frame, taps, past)
@@ -133,12 +137,13 @@ class Block(nn.Module):
             x = norm(x, taps)
         return x + self.mlp_out(x, taps, None, frame, past)
 
-    def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p d"]:
-        """`resid_post`, and the post-norm where there is one: what the next block reads."""
+    def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p2 d2"]:
+        """`resid_post`, and the post-norm or merged positions where there are such: what the next block reads."""
         x = taps(self.hook_resid_post, x)
         x = x / 2 if self.halves else x
         norm = (self.ln1 if self.one_sum else self.ln2) if self.after_sum else None
-        return x if norm is None else taps(self.hook_normalized_resid_post, norm(x, taps))
+        x = x if norm is None else taps(self.hook_normalized_resid_post, norm(x, taps))
+        return x if self.merge is None else self.merge(x, taps)
 
     def _shared(self, out: Tensor) -> Tensor:
         """What a branch adds to a stream that has been halved before."""

@@ -63,6 +63,8 @@ class ActivationCache(Mapping[str, Tensor]):
         names = [n for n in expand(name, self._sites) if n in self._activations]
         if not names:
             raise KeyError(f"{name!r} was not read in this run; name it in names_filter")
+        if len({self._activations[n].shape for n in names}) > 1:
+            raise ValueError(f"{name!r} has another shape in another layer: read the layers one by one")
         return torch.stack([self._activations[n] for n in names])
 
     def remove_batch_dim(self) -> ActivationCache:

@@ -60,6 +60,18 @@ def read_token(x: Float[Tensor, "b p d"], frame: Frame) -> Float[Tensor, "b d"]:
     )
 
 
+def mean(x: Float[Tensor, "b p d"], frame: Frame) -> Float[Tensor, "b d"]:
+    """The mean of the stream over positions that are not padding."""
+    if frame.valid is None:
+        return x.mean(1)
+    real = frame.valid[:, :, None].to(x.dtype)
+    return (x * real).sum(1) / real.sum(1)
+
+
+def _averages(model: Transformer) -> bool:
+    return model.cfg.pooler is not None and model.cfg.pooler.at == "mean"
+
+
 def first_token(x: Float[Tensor, "b p d"], frame: Frame) -> Float[Tensor, "b d"]:
     """The stream at each row's first token that is not padding."""
     if frame.valid is None:
@@ -73,7 +85,7 @@ def classes(
 ) -> Float[Tensor, "b *p c"] | None:
     """Logits over classes from the normalised last stream; None where there is only a pooler, or neither."""
     of_tokens = model.cfg.classifier is not None and model.cfg.classifier.of == "token"
-    vector = read_token(x, frame)
+    vector = mean(x, frame) if _averages(model) else read_token(x, frame)
     if model.pooler is not None:
         vector = model.pooler(vector, taps)
     return None if model.classifier is None else model.classifier(x if of_tokens else vector, taps)

@@ -244,12 +244,12 @@ class PoolerConfig:
     """One vector per text: the normalised last stream at one token, and a `layer` on it.
 
     It is read `at` the first token of the text; at the first that is `token` (CLIP's end of text); or at the one
-    of the highest id (CLIP's, where its configuration tells another id). The layer has `d_out` entries (None:
-    `d_model`) and an activation function (None: it is linear).
+    of the highest id (CLIP's, where its configuration tells another id). Or it is the `mean` of all (Swin). The
+    layer has `d_out` entries (None: `d_model`) and an activation function (None: it is linear).
     """
 
     act_fn: str | None = "tanh"
-    at: Literal["first", "token", "highest"] = "first"
+    at: Literal["first", "token", "highest", "mean"] = "first"
     token: int | None = None
     layer: bool = True
     d_out: int | None = None

@@ -119,14 +119,27 @@ def _of_two(cfg: ModelConfig, source: SourceConfig) -> list[str]:
 
 
 def _stack(c: StackConfig) -> list[str]:
-    first = "attention" if c.attends else "mixer" if None not in c.mixers else "attention or mixer"
+    mixers = [mixer_at(c.at(layer)) for layer in range(c.n_layers)]
+    attends = [mixer is None or mixer.path == "attn" for mixer in mixers]
+    first = "attention" if all(attends) else "attention or mixer" if any(attends) else "mixer"
     order = f"{first} and MLP side by side" if c.parallel else f"{first}, then MLP"
     order = f"{first}, then cross-attention, then MLP" if c.cross else order
     once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
     kind = f"{c.n_layers} blocks{once}: " + (f"{first} only" if c.d_mlp is None else order)
-    mixers = [mixer_at(c.at(layer)) for layer in range(c.n_layers)]
     own = all(mixer is not None and mixer.mlp is not None for mixer in mixers)
-    return [f"{kind}{_norms(c)}", *_mixing(c), *([] if own or c.d_mlp is None else [_mlp(c, c.d_mlp)])]
+    mlp = [] if own or c.d_mlp is None else [_mlp(c, c.d_mlp)]
+    return [f"{kind}{_norms(c)}", *_stages(c), *_mixing(c), *mlp]
+
+
+def _stages(c: StackConfig) -> list[str]:
+    """Sizes of the stages, where there are several."""
+    each = [
+        f"{s.n_layers} blocks of {s.d_model} dimensions and {s.n_heads} heads on {s.grid[0]} × {s.grid[1]} positions"
+        for s in c.stages or ()
+    ]
+    return (
+        [f"stages: {'; '.join(each)}; between them, four neighbouring positions become one"] if each else []
+    )
 
 
 def _mixing(c: StackConfig) -> list[str]:
@@ -186,7 +199,8 @@ def _ends(cfg: ModelConfig) -> list[str]:
 
 def _pooled(cfg: ModelConfig, pooler: PoolerConfig) -> str:
     what = "image" if cfg.embed.patches is not None else "text"
-    where = "" if pooler.at == "first" else ", read where the text ends"
+    places = {"first": "", "mean": ", the mean of all positions"}
+    where = places.get(pooler.at, ", read where the text ends")
     if not pooler.layer:
         return f"a vector per {what}{where}"
     return f"a pooled vector per {what} ({pooler.act_fn or f'{pooler.d_out or cfg.d_model} entries'}){where}"
@@ -249,4 +263,5 @@ def _mlp(c: StackConfig, d_mlp: int) -> str:
         both = "" if c.experts.shared is None else f", and one of {c.experts.shared:,} for all tokens"
         rest = "" if sparse is None else f"; {d_mlp:,} in the other layers"
         return f"{text}: {kind} of {c.experts.d_mlp or d_mlp:,} neurons ({c.act_fn}){both}{rest}"
-    return f"{kind} of {d_mlp:,} neurons ({c.act_fn})"
+    least = "" if c.stages is None or c.stages[0].d_mlp == d_mlp else f"{c.stages[0].d_mlp:,} to "
+    return f"{kind} of {least}{d_mlp:,} neurons ({c.act_fn})"

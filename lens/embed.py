@@ -57,6 +57,8 @@ class Embed(nn.Module):
         if self.project is not None and not late:
             x = self.project(x)
         x = taps(self.hook_embed, x)
+        if self.ln is not None and self.cfg.norm_first:
+            x = self.ln(x, taps)
         if self.types is not None:
             x = self.add_types(x, types, taps)
         if self.positions is not None:
@@ -64,7 +66,7 @@ class Embed(nn.Module):
             if taps.wants(self.hook_pos_embed):
                 where = taps(self.hook_pos_embed, where.expand(x.shape))
             x = x + where
-        if self.ln is not None:
+        if self.ln is not None and not self.cfg.norm_first:
             x = self.ln(x, taps)
         if self.project is not None and late:
             x = self.project(x)

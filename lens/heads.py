@@ -42,14 +42,18 @@ class Heads(nn.Module):
 
     def projected(
         self, inputs: Streams, taps: AnyTaps
-    ) -> tuple[Float[Tensor, "b p h e"], Float[Tensor, "b p g e"], Float[Tensor, "b p g e"]]:
+    ) -> tuple[Float[Tensor, "b p h e"], Float[Tensor, "b p g e"], Float[Tensor, "b p g x"]]:
         """Queries, keys and values of one stream, or of one per head."""
-        q, k, v = project(inputs, (self.q, self.k, self.v), self.cfg.d_head)
+        h, g = self.cfg.n_heads, self.cfg.n_kv_heads
+        q, k, v = project(inputs, (self.q, self.k, self.v), (h, g, g))
         return taps(self.hook_q, q), taps(self.hook_k, k), taps(self.hook_v, v)
 
-    def written(self, z: Float[Tensor, "b p h e"], taps: AnyTaps) -> Float[Tensor, "b p d"]:
+    def written(self, z: Float[Tensor, "b p h x"], taps: AnyTaps) -> Float[Tensor, "b p d"]:
         """What mixed values add to the stream; head by head where that is looked at."""
-        z = taps(self.hook_z, z)
+        return self.summed(taps(self.hook_z, z), taps)
+
+    def summed(self, z: Float[Tensor, "b p h x"], taps: AnyTaps) -> Float[Tensor, "b p d"]:
+        """z W_O, summed over heads, and the bias."""
         if taps.wants(self.hook_result):
             if not taps.alters(self.hook_result):
                 taps(self.hook_result, self.per_head(z))
@@ -58,19 +62,18 @@ class Heads(nn.Module):
                 return result if self.o.bias is None else result + self.o.bias
         return self.o(z.flatten(2))
 
-    def per_head(self, z: Float[Tensor, "b p h e"]) -> Float[Tensor, "b p h d"]:
+    def per_head(self, z: Float[Tensor, "b p h x"]) -> Float[Tensor, "b p h d"]:
         """Each head's contribution to the output: z W_O, without bias."""
         return torch.einsum("bphe,hed->bphd", z, self.W_O)
 
 
 def project(
-    inputs: Streams, linears: tuple[nn.Linear, nn.Linear, nn.Linear], e: int
+    inputs: Streams, linears: tuple[nn.Linear, nn.Linear, nn.Linear], heads: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One stream, or one per head and projection, through three linear maps, head by head, [b p h e]."""
     if not isinstance(inputs, tuple):
-        q, k, v = (linear(inputs).unflatten(-1, (-1, e)) for linear in linears)
-    else:
-        q, k, v = (_per_head_linear(x, linear, e) for x, linear in zip(inputs, linears, strict=True))
+        inputs = (inputs, inputs, inputs)
+    q, k, v = (_projected(x, linear, n) for x, linear, n in zip(inputs, linears, heads, strict=True))
     return q, k, v
 
 
@@ -80,6 +83,8 @@ def by_head(linear: nn.Linear, heads: int) -> Float[Tensor, "h x"]:
     return bias.unflatten(0, (heads, -1))
 
 
-def _per_head_linear(x: Float[Tensor, "b p h d"], linear: nn.Linear, e: int) -> Float[Tensor, "b p h e"]:
-    y = torch.einsum("bphd,hed->bphe", x, linear.weight.unflatten(0, (-1, e)))
+def _projected(x: Float[Tensor, "b p *h d"], linear: nn.Linear, heads: int) -> Float[Tensor, "b p h e"]:
+    if x.ndim == 3:
+        return linear(x).unflatten(-1, (heads, -1))
+    y = torch.einsum("bphd,hed->bphe", x, linear.weight.unflatten(0, (heads, -1)))
     return y if linear.bias is None else y + linear.bias.unflatten(0, y.shape[2:])

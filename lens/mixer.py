@@ -7,12 +7,12 @@ norms, the same stream, and `hook_attn_out` is what the mixer adds to the stream
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from lens.config import MixerConfig, ModelConfig, StackConfig
 from lens.registry import Registry
@@ -28,11 +28,15 @@ class Mixer:
     `name` is the file's name and the `kind` of its `config`. `module(site, cfg, layer)` makes the module, which is
     called as `Attention` is: `(inputs, frame, taps, past) -> [b, p, d]`. It stands in the block as `path`: `attn`
     where it has heads with queries, keys, values and `hook_z`, else `mixer`. `kinds` are its sites in the order in
-    which they fire, named from the block on (`mixer.hook_x`). `words(cfg)` describes it in one line.
+    which they fire, named from the block on (`mixer.hook_x`). `words(cfg)` describes it in one line;
+    `sizes(cfg)` are those of axes that only its own kinds have, where layers differ.
 
     A mixer that comes with a feed-forward network of its own (RWKV's, which looks at the position before) gives
     `mlp`, called `(x, frame, taps, past)`, and `mlp_kinds`. What a run leaves for the next one that continues it,
     modules keep in `past` (`KeyValues.keep` and `recall`, or `join` for keys and values).
+
+    `initial(cfg, layer, generator)` gives, by their names in the module, the weights that do not begin as others do
+    (`lens.train.fresh`). `common(cfg)` names those that all layers with an equal configuration share.
     """
 
     name: str
@@ -41,8 +45,11 @@ class Mixer:
     kinds: tuple[Kind, ...]
     words: Callable[[StackConfig], str]
     path: str = "mixer"
+    sizes: Callable[[StackConfig], dict[str, int]] | None = None
     mlp: Make | None = None
     mlp_kinds: tuple[Kind, ...] = ()
+    initial: Callable[[StackConfig, int, Generator], Mapping[str, Tensor]] | None = None
+    common: Callable[[StackConfig], tuple[str, ...]] | None = None
 
 
 MIXERS = Registry("lens.mixers", "MIXER", Mixer, "mixer")
@@ -52,6 +59,22 @@ def mixer_at(c: StackConfig) -> Mixer | None:
     """The mixer of one block (`StackConfig.at`); None: attention."""
     assert not isinstance(c.mixer, tuple)
     return None if c.mixer is None else MIXERS.get(c.mixer.kind)
+
+
+def common_of(c: StackConfig) -> dict[str, str]:
+    """Parameters of a stack's mixers that are those of an earlier layer, by their names in the stack."""
+    first, found = dict[MixerConfig, int](), dict[str, str]()
+    for layer, config in enumerate(c.mixers):
+        here = c.at(layer)
+        mixer = mixer_at(here)
+        if mixer is None or config is None or mixer.common is None:
+            continue
+        owner = first.setdefault(config, layer)
+        if owner != layer:
+            path = f"{mixer.path}.{{}}"
+            names = (path.format(name) for name in mixer.common(here))
+            found |= {f"blocks.{layer}.{name}": f"blocks.{owner}.{name}" for name in names}
+    return found
 
 
 @cache

@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         self.preprocessing = preprocessing
         self.encoder = None if cfg.source is None else Encoder(cfg.source)
         prefix, final = ("", "ln_final") if cfg.source is None else ("decoder.", "decoder_final_ln")
-        self.embed = Embed(cfg.embed, cfg.d_model, prefix)
+        self.embed = Embed(cfg.embed, cfg.stack.d_entry, prefix)
         self.stack = Stack(cfg.stack, prefix.removesuffix(".") or "blocks", final)
         self.pooler = None if cfg.pooler is None else Pooler(cfg.pooler, cfg.d_model)
         self.classifier = None if cfg.classifier is None else Classifier(cfg.classifier, cfg.d_model)
@@ -156,7 +156,7 @@ class Transformer(nn.Module):
         given = arguments.inputs(self, inputs, attention_mask, span.start)
         arguments.check_past(past, given.n_rows, span, self.cfg)
         n = arguments.n_positions(self.cfg.embed, given)
-        arguments.check_logits_at(logits_at, given.n_rows, n)
+        arguments.check_logits_at(logits_at, given.n_rows, n, self.cfg.stack)
         frame = self.frame(n, attention_mask=given.mask, past=past, batch=given.n_rows)
         frame.global_tokens = arguments.global_tokens(self.cfg, given, frame.valid, self.device)
         frame.ends = arguments.ends(self, given, frame.valid, taps) if span.unembeds else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
-from lens.mixer import mixer_at, shapes
+from lens.mixer import common_of, mixer_at, shapes
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -13,7 +13,7 @@ Shapes = dict[str, tuple[int, ...]]
 def shapes_of(cfg: ModelConfig) -> Shapes:
     """Every parameter's name and shape, in the model's order. Other names of the same tensor are listed too."""
     c = cfg.stack
-    shapes = _embed(cfg.embed, c.d_model)
+    shapes = _embed(cfg.embed, c.d_entry)
     if cfg.source is not None:
         encoder = _embed(cfg.source.embed, cfg.source.stack.d_model) | _stack(cfg.source.stack)
         shapes |= {f"encoder.{name}": shape for name, shape in encoder.items()}
@@ -37,6 +37,7 @@ def aliases_of(cfg: ModelConfig) -> dict[str, str]:
         if layer != first:
             names = _block(cfg.stack.at(layer))
             found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
+    found |= {f"stack.{name}": f"stack.{owner}" for name, owner in common_of(cfg.stack).items()}
     if cfg.vision is not None:
         found |= {f"vision.{name}": f"vision.{owner}" for name, owner in aliases_of(cfg.vision).items()}
     return found
@@ -112,6 +113,9 @@ def _block(c: StackConfig) -> Shapes:
             found |= _mlp(replace(c, d_mlp=c.experts.shared), "mlp.shared")
     else:
         found |= _mlp(c, "mlp")
+    if c.merge_to is not None:
+        found |= {f"merge.ln.{leaf}": (4 * c.d_model,) for leaf in ("weight", "bias")}
+        found["merge.linear.weight"] = (c.merge_to, 4 * c.d_model)
     return found
 
 

@@ -33,7 +33,8 @@ class Site:
     """One named activation of one model.
 
     `extra` sites cost memory or time to make; they are left out unless asked for by name. `conditional` ones
-    may not fire in a given run (an expert that no token was sent to). `part` is where in the model it is:
+    may not fire in a given run (an expert that no token was sent to). `sizes` are those of axes that differ from
+    layer to layer. `part` is where in the model it is:
     in the encoder of an encoder–decoder (`source`), the embedding, a block, or after the blocks (`end`).
     """
 
@@ -44,6 +45,7 @@ class Site:
     extra: bool = False
     conditional: bool = False
     part: Part = "block"
+    sizes: tuple[tuple[str, int], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -72,9 +74,10 @@ def _stack_sites(e: EmbedConfig, c: StackConfig, ends: str, blocks: str, final: 
     found = [_site(ends, kind, part="embed") for kind in EMBED if kind.where.holds(e)]
     for layer in range(c.n_layers):
         here = c.at(layer)
+        sizes = _sizes(here)
         for kind in _block_kinds(here):
             if kind.where.holds(here):
-                found.append(_site(f"{blocks}{layer}.", kind, layer))
+                found.append(_sized(_site(f"{blocks}{layer}.", kind, layer), sizes))
             if kind.suffix == "mlp.hook_expert_indices":
                 found += _expert_sites(here, f"{blocks}{layer}.", layer)
     norm = [_site("", kind, part="end") for kind in FINAL if kind.where.holds(c)]
@@ -87,6 +90,28 @@ def _block_kinds(c: StackConfig) -> list[Kind]:
     if mixer is None:
         return BLOCK
     return [*READ, *mixer.kinds, *BETWEEN, *(mixer.mlp_kinds if mixer.mlp else FEED_FORWARD), *AFTER]
+
+
+def _sizes(c: StackConfig) -> dict[str, int]:
+    """Sizes that a stage has for itself."""
+    if c.grid is None:
+        return {}
+    rows, columns = c.grid
+    mixer = mixer_at(c)
+    sizes = {
+        "pos": rows * columns,
+        "merged": ((rows + 1) // 2) * ((columns + 1) // 2),
+        "head": c.n_heads, "kv": c.n_kv_heads,
+        "d_model": c.d_model, "d_head": c.d_head, "d_mlp": c.d_mlp or 0, "d_next": c.merge_to or 0,
+    }  # fmt: skip
+    own = {} if mixer is None or mixer.sizes is None else mixer.sizes(c)
+    return {**sizes, "4*d_model": 4 * c.d_model, **own}
+
+
+def _sized(site: Site, sizes: dict[str, int]) -> Site:
+    if not sizes:
+        return site
+    return replace(site, sizes=tuple((axis, sizes[axis]) for axis in site.shape.split() if axis in sizes))
 
 
 def _site(prefix: str, kind: Kind, layer: int | None = None, part: Part = "block") -> Site:

@@ -12,6 +12,7 @@ from lens.block import Block
 from lens.config import StackConfig
 from lens.frame import Frame
 from lens.kv import KeyValues
+from lens.mixer import common_of
 from lens.norm import Norm
 from lens.relative import table_of
 from lens.taps import OFF, AnyTaps
@@ -34,10 +35,13 @@ class Stack(nn.Module):
         )
 
     def share(self) -> None:
-        """Make layers that share their parameters hold the same ones."""
+        """Make layers that share their parameters, or some of their mixers', hold the same ones."""
         for layer, first in enumerate(self.cfg.shared or ()):
             if layer != first:
                 _share(self.blocks[layer], self.blocks[first])
+        for name, owner in common_of(self.cfg).items():
+            path, _, leaf = name.rpartition(".")
+            setattr(self.get_submodule(path), leaf, self.get_parameter(owner))
 
     def forward(
         self,
@@ -47,7 +51,7 @@ class Stack(nn.Module):
         past: KeyValues | None = None,
         start: int = 0,
         stop: int | None = None,
-    ) -> Float[Tensor, "b p d"]:
+    ) -> Float[Tensor, "b p2 d2"]:
         for block in self.blocks[start:stop]:
             x = block(x, frame, taps, past)
         return x
@@ -56,5 +60,7 @@ class Stack(nn.Module):
 def _share(module: nn.Module, owner: nn.Module) -> None:
     for name, parameter in owner.named_parameters(recurse=False):
         setattr(module, name, parameter)
+    for name, buffer in owner.named_buffers(recurse=False):
+        setattr(module, name, buffer)
     for name, child in owner.named_children():
         _share(module.get_submodule(name), child)

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from lens.config import ModelConfig
+from lens.mixer import mixer_at
 from lens.model import Transformer
 from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
@@ -76,7 +77,7 @@ def fresh(
 
     Matrices are normal with standard deviation 1/√(columns), times `out_std` where they write to the residual
     stream; embeddings are normal with `embed_std`, positions are `waves` of that size; norms start as the
-    identity, biases at zero.
+    identity, biases at zero. A mixer may say otherwise of its own (`lens.mixer.Mixer.initial`).
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -89,11 +90,17 @@ def fresh(
             return waves(shape[0], shape[1]) * embed_std
         if name.endswith(("embed.tokens.weight", "class_token.weight")):
             return torch.randn(shape, generator=generator) * embed_std
-        writes = name.endswith(("attn.o.weight", ".down.weight"))
+        writes = name.endswith((".o.weight", ".out_proj.weight", ".down.weight"))
         columns = math.prod(shape[1:])
         return torch.randn(shape, generator=generator) * (out_std if writes else 1.0) * columns**-0.5
 
     state = {name: draw(name, shape) for name, shape in shapes_of(cfg).items()}
+    for layer in range(cfg.n_layers):
+        here = cfg.stack.at(layer)
+        mixer = mixer_at(here)
+        if mixer is not None and mixer.initial is not None:
+            own = mixer.initial(here, layer, generator)
+            state |= {f"stack.blocks.{layer}.{mixer.path}.{name}": value for name, value in own.items()}
     return _frozen(cfg, state, tokenizer, f"random weights, seed {seed}")
 
 

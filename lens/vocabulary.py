@@ -47,6 +47,7 @@ GLOBAL = Where("global tokens", lambda c: c.global_tokens is not None)
 HEAD_NORM = Where("a norm on each head's queries and keys", lambda c: c.qk_norm == "head")
 WIDE_NORM = Where("a norm over all heads' queries and keys", lambda c: c.qk_norm == "all")
 PRE_NORM = Where("pre-norm", lambda c: c.norm != "none" and "in" in c.norm_placement)
+MERGES = Where("stages, after each but the last", lambda c: c.merge_to is not None)
 POST_NORM = Where("post-norm", lambda c: c.norm != "none" and "add" in c.norm_placement)
 OUT_NORM = Where("norms on branch outputs", lambda c: c.norm != "none" and "out" in c.norm_placement)
 
@@ -58,6 +59,8 @@ NARROW = Where("a projection of the sum", lambda e: e.project == "sum")
 LEARNED = Where("learned positions", lambda e: e.n_positions is not None)
 TYPES = Where("token types", lambda e: e.n_types > 0)
 EMBED_NORM = Where("a norm on the embedding", lambda e: e.norm_eps is not None)
+NORM_LAST = Where("after positions", lambda e: not e.norm_first)
+NORM_FIRST = Where("before positions", lambda e: e.norm_first)
 
 FINAL_NORM = Where("a final norm", lambda c: c.norm != "none" and c.final_norm)
 UNEMBEDS = Where("an unembedding", lambda cfg: cfg.unembed is not None)
@@ -116,9 +119,10 @@ EMBED = [
         "hook_token_type_embed", STREAM, "embedding of the token's type (first or second text)", TYPES & WIDE
     ),
     Kind("hook_token_type_embed", "batch pos d_embed", "embedding of the token's type", TYPES & NARROW),
+    *_norm("embed.ln", "on the embedding of tokens or patches", EMBED_NORM & NORM_FIRST),
     Kind("hook_pos_embed", STREAM, "position embedding", LEARNED & WIDE),
     Kind("hook_pos_embed", "batch pos d_embed", "position embedding", LEARNED & NARROW),
-    *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & WIDE),
+    *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & WIDE & NORM_LAST),
     *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & NARROW, width="d_embed"),
     Kind("hook_full_embed", STREAM, "the whole embedding, normalised and projected", EMBED_NORM),
 ]
@@ -222,6 +226,8 @@ AFTER = [
     *_norm("ln1", "on the stream after attention", POST_NORM & NO_MLP),
     *_norm("ln2", "on the stream after the MLP", POST_NORM & MLP & OWN_NORM),
     Kind("hook_normalized_resid_post", STREAM, "stream leaving the block, after its post-norm", POST_NORM),
+    *_norm("merge.ln", "on each four positions side by side", MERGES, "batch merged", "4*d_model"),
+    Kind("hook_merged", "batch merged d_next", "what the next stage reads: four positions as one", MERGES),
 ]
 """Sites of a block from the MLP's output on."""
 

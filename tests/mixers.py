@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.mixers.linear_attention import LinearAttention
 from lens.mixers.mamba import Mamba
 from lens.mixers.mamba2 import Mamba2
+from lens.mixers.performer import Performer
 from lens.mixers.rwkv import Rwkv
 from lens.model import Transformer
 from tests.zoo import D_VOCAB
@@ -21,6 +23,10 @@ MAMBA = Mamba(d_inner=24, d_state=3, dt_rank=2, conv_width=3)
 LONG = Mamba(d_inner=16, d_state=2, dt_rank=1, conv_width=1, bias=True, conv_bias=False, act_fn="gelu")
 
 SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
+    "linear_attention": {
+        "causal": {"mixer": LinearAttention(), "attn_bias": frozenset("qkvo"), "norm": "rms"},
+        "both": {"mixer": (LinearAttention(), None, LinearAttention()), "causal": False},
+    },
     "mamba": {
         "plain": {"mixer": MAMBA, "d_mlp": None, "norm": "rms", **HEADLESS},
         "hybrid": {"mixer": (MAMBA, None, LONG), "norm": "rms"},
@@ -32,6 +38,11 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
         "hybrid": {
             "mixer": (None, Mamba2(d_state=2, n_groups=1, conv_width=2, dt_min=0.2, dt_max=0.9), MAMBA)
         },
+    },
+    "performer": {
+        "causal": {"mixer": Performer(n_features=10), "d_mlp": None},
+        "both": {"mixer": Performer(n_features=3, seed=2), "causal": False, "n_kv_heads": 4},
+        "shared": {"mixer": Performer(n_features=4), "shared": (0, 1, 0)},
     },
     "rwkv": {
         "plain": {"mixer": Rwkv(d_attn=12), **HEADLESS},

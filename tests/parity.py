@@ -203,6 +203,8 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
     if given.source is not None:
         return _oracle_of_two(hf, given, attention)
+    if hf.config.model_type == "swin":
+        return _oracle_of_windows(hf, given, attention)
     if hf.config.model_type == "clip":  # the model of texts; that of images is a specimen of its own
         seen = oracle(hf.text_model, given, attention).tensors
         return Seen({**seen, "pooled": hf.text_projection(seen["pooled"])})
@@ -248,6 +250,53 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
             patterns = [_unbanded(x, y, given) for x, y in zip(patterns, everywhere, strict=True)]
         seen |= {f"pattern {layer}": x for layer, x in enumerate(patterns)}
     return Seen(seen)
+
+
+def _oracle_of_windows(hf: Any, given: ModelInputs, attention: str) -> Seen:
+    """The same of Swin, of which the library tells no more than each stage."""
+    seen = dict[str, Tensor]()
+    layers = [m for m in hf.modules() if type(m).__name__ == "SwinLayer"]
+
+    def record(layer: int) -> Callable[..., None]:
+        def hook(module: Any, args: Any, output: Any) -> None:
+            seen[f"resid_pre {layer}"], seen[f"resid_post {layer}"] = args[0], output[0]
+            if attention == "eager":
+                seen[f"pattern {layer}"] = _on_the_map(module, output[1], *args[1])
+
+        return hook
+
+    handles = [module.register_forward_hook(record(layer)) for layer, module in enumerate(layers)]
+    hf.set_attn_implementation(attention)
+    try:
+        with torch.no_grad():
+            out = hf(given.image)
+    finally:
+        hf.set_attn_implementation("eager")
+        for handle in handles:
+            handle.remove()
+    if hf.base_model is hf:
+        return Seen({**seen, "logits": out.last_hidden_state, "pooled": out.pooler_output})
+    return Seen({**seen, "logits": out.logits})
+
+
+def _on_the_map(layer: Any, pattern: Tensor, rows: int, columns: int) -> Tensor:
+    """Patterns of windows as one of the map, with columns for padding behind it: right of it, then below."""
+    w, shift = layer.window_size, layer.shift_size
+    down, across = -(-rows // w) * w, -(-columns // w) * w
+    places = [(y, x) for y in range(rows) for x in range(columns)]
+    places += [(y, x) for y in range(rows) for x in range(columns, across)]
+    places += [(y, x) for y in range(rows, down) for x in range(across)]
+    windows: dict[int, list[tuple[int, int]]] = {}  # of each, cells and their places in it
+    for cell, place in enumerate(places):
+        y, x = (place[0] - shift) % down, (place[1] - shift) % across
+        windows.setdefault(y // w * (across // w) + x // w, []).append((cell, y % w * w + x % w))
+    by_window = pattern.unflatten(0, (-1, len(windows)))
+    whole = pattern.new_zeros(len(by_window), pattern.shape[1], len(places), len(places))
+    for window, cells in windows.items():
+        for q, i in cells:
+            for k, j in cells:
+                whole[:, :, q, k] = by_window[:, window, :, i, j]
+    return whole[:, :, : rows * columns]
 
 
 def _oracle_of_two(hf: Any, given: ModelInputs, attention: str) -> Seen:
@@ -333,7 +382,7 @@ def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
     after = "normalized_resid_post" if "add" in model.cfg.stack.norm_placement else "resid_post"
     wanted = ["resid_pre", after, *(explicit(model) if attention == "eager" else [])]
     patterns = attention == "eager" and "blocks.0.attn.hook_pattern" in model.sites
-    first = 0 if model.cfg.stack.attends else 1  # see `oracle`
+    first = 0 if model.cfg.stack.attends or patterns or model.cfg.stack.stages else 1  # see `oracle`
     out, cache = model.run_with_cache(given, [*wanted, *ends(model)])
     seen = {"logits": out}
     if model.cfg.unembed is not None and model.cfg.classifier is not None:

@@ -100,6 +100,8 @@ VIT = {
     "image_size": 12,
     "patch_size": 4,
 }
+SWIN = {"image_size": 24, "patch_size": 2, "window_size": 3, "embed_dim": 16, "mlp_ratio": 1.5}
+SWIN |= {"depths": [2, 2], "num_heads": [2, 4]}
 WHISPER = {
     **{k: v for k, v in BART.items() if k != "max_position_embeddings"},
     "num_mel_bins": 7,
@@ -343,6 +345,16 @@ ZOO: dict[str, dict[str, Specimen]] = {
         VIT,
         classifier=("ForImageClassification", LABELS),
         base=("", {"qkv_bias": False, "num_channels": 1, "pooler_act": "relu"}),
+    ),
+    "swin": _headed(
+        "swin",
+        SWIN,
+        padded=("ForImageClassification", {**LABELS, "image_size": [22, 28]}),
+        even=(
+            "ForImageClassification",
+            {"use_absolute_embeddings": True, "depths": [2, 3], "window_size": 4},
+        ),
+        base=("", {"qkv_bias": False, "num_channels": 1, "depths": [3, 1, 2], "num_heads": [4, 2, 8]}),
     ),
     "whisper": _headed(
         "whisper",

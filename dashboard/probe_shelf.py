@@ -103,7 +103,7 @@ def comparing(view: View, run: Run, name: str, known: dict[str, Listed]) -> None
     second = None if view.other is None else open_run(known, view.other)
     if second is not None:
         st.dataframe(
-            pd.DataFrame(side_by_side(run, second), columns=["", name, view.other]),
+            pd.DataFrame(side_by_side(run, second), columns=["", "this run", "the other"]),
             hide_index=True,
             row_height=28,
         )
@@ -118,7 +118,8 @@ def side_by_side(first: Run, second: Run) -> list[tuple[str, str, str]]:
             metric = metric_name(str(run.targets[target]["metric"]))
             curve, inside = run.curve(target), run.inside(target)
             best = curve.loc[curve.score.idxmax()]
-            found[f"{target}, best {metric}"] = f"{best.score:.3f} at {best.site}"
+            where = best.site if pd.isna(best.layer) else f"layer {int(best.layer)}"
+            found[f"{target}, best {metric}"] = f"{best.score:.3f} ({where})"
             if inside is not None:
                 found[f"{target}, layer chosen inside"] = (
                     f"{inside.score:.3f} ({inside.low:.3f} to {inside.high:.3f})"

@@ -244,7 +244,8 @@ def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, 
     if order is None:  # best induction heads first, then previous-token heads
         first, second = (np.nan_to_num(columns[KINDS[i].title], nan=-1.0).ravel() for i in (2, 0))
         order = [int(i) for i in np.lexsort((-second, -first))]
-    frame = pd.DataFrame({title: values.ravel()[order] for title, values in columns.items()})
+    titles = sorted(columns, key=lambda title: title != view.sort)  # what heads are ranked by stands first
+    frame = pd.DataFrame({title: columns[title].ravel()[order] for title in titles})
     frame.insert(0, "head", [head_name(*divmod(i, heads)) for i in order])
     if frame.empty:
         return

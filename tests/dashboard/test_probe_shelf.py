@@ -71,7 +71,7 @@ def test_a_note_comparing_and_deleting(app, both):
     name, other = named(both, "last"), named(both, "first")
     at = app("runs", both, probe=name, other=other)
     table = at.dataframe[2].value.set_index("")
-    assert list(table.columns) == [name, other]
+    assert list(table.columns) == ["this run", "the other"]
     assert table.loc["positions"].tolist() == ["last", "first"]
     at.text_area(key=f"note_{name}").set_value("the *last* word")
     at = settled(at)

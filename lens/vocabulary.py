@@ -272,5 +272,6 @@ UNEMBED = [
 ALIASES = {
     "attn": "pattern", "attn_logits": "attn_scores", "query": "q", "key": "k", "value": "v",
     "mlp_pre": "pre", "mlp_post": "post", "resid": "resid_pre",
+    "mixer_out": "attn_out",
 }  # fmt: skip
 """Other names that TransformerLens's users give to kinds of sites."""

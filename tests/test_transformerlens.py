@@ -28,7 +28,15 @@ ELSEWHERE = (
 """Families that are compared with Hugging Face only: encoders, encoder–decoders and vision models, of whose sites
 TransformerLens 4.3 has few, or which it does not run."""
 
-DECODERS = [(family, name) for family, name in SPECIMENS if family not in ELSEWHERE]
+RECURRENT = {
+    "mamba": "hook_resid_pre hook_resid_post mixer.hook_in_proj",
+    "mamba2": "hook_resid_pre hook_resid_post mixer.hook_in_proj",
+    "rwkv": "hook_resid_pre hook_resid_mid hook_resid_post hook_mlp_in",
+}
+"""Families without attention, and sites of a block that TransformerLens 4.3 has for them under the same names: its
+bridges wrap Hugging Face's mixers whole."""
+
+DECODERS = [(family, name) for family, name in SPECIMENS if family not in (*ELSEWHERE, *RECURRENT)]
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CLOSE = 1e-4
@@ -179,6 +187,21 @@ def test_every_site_has_transformerlens_value(family: str, name: str, tmp_path: 
             compared += 1
     assert torch.equal(logits, mine["hook_logits"])
     assert compared >= FEWEST
+
+
+@pytest.mark.parametrize("family", RECURRENT)
+def test_sites_of_recurrent_models_that_both_have(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformer_lens.model_bridge")
+    name = "untied" if family == "mamba2" else "tied"
+    model, ids = ours(family, name), prompts()
+    mine = model.run_with_cache(ids, list(model.sites))[1]
+    theirs = theirs_of(boot(family, name, tmp_path), ids)
+    shared = [site for site in mine if site in theirs]
+    if family == "rwkv":  # whose norm on the embedding it counts to the first block
+        shared.remove("blocks.0.hook_resid_pre")
+    assert {f"blocks.1.{kind}" for kind in RECURRENT[family].split()} <= set(shared)
+    for site in shared:
+        assert error(site, mine[site], theirs[site]) < CLOSE, site
 
 
 def test_the_comparison_notices_a_site_in_the_wrong_place() -> None:

@@ -50,7 +50,7 @@ def test_files_are_those_of_the_script(induction: Transformer, card: dict[str, A
     assert induction.cfg == induction_2l.config()
     assert induction.cfg.attn_only
     assert revision_of(induction.state_dict()) == card["weights"]
-    assert card["recipe"] == json.loads(json.dumps(vars(induction_2l.RECIPE)))
+    assert card["recipe"] == json.loads(json.dumps(vars(induction_2l.MAKING.recipe)))
     assert card["mixture"] == json.loads(json.dumps(vars(induction_2l.MIXTURE)))
     assert card["licence"] == "MIT"
     made, shipped = induction_2l.tokenizer(), induction.tokenizer
@@ -111,7 +111,7 @@ def test_it_reads_text(induction: Transformer) -> None:
 def test_lens_knows_it(induction: Transformer) -> None:
     known = {k.name: k for k in available()}["induction-2l"]
     assert (known.status, known.licence) == ("shipped", "MIT")
-    assert known.description == induction_2l.DESCRIPTION
+    assert known.description == induction_2l.MAKING.description
     assert induction.origin
     assert induction.revision.startswith("sha256:")
 
@@ -191,7 +191,7 @@ def test_repeated_documents_repeat_different_words() -> None:
 
 def test_the_script_makes_a_folder_that_loads(tmp_path: Path) -> None:
     recipe = Recipe(steps=30, batch_size=8, warmup=3, seed=3)
-    card = induction_2l.make(tmp_path / "made", recipe)
+    card = induction_2l.MAKING.make(tmp_path / "made", recipe)
     first, last = card["loss_curve"]["loss"]
     assert 4 < last < first < 7
     model = lens.load(tmp_path / "made")
@@ -204,14 +204,14 @@ def test_the_script_makes_a_folder_that_loads(tmp_path: Path) -> None:
 
 def test_the_script_refuses_a_folder_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        induction_2l.main(["--out", str(tmp_path)])
+        induction_2l.MAKING.main(["--out", str(tmp_path)])
     assert stopped.value.code == 2
     assert "already exists" in capsys.readouterr().err
 
 
 def test_the_script_refuses_no_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        induction_2l.main(["--out", str(tmp_path / "new"), "--steps", "0"])
+        induction_2l.MAKING.main(["--out", str(tmp_path / "new"), "--steps", "0"])
     assert stopped.value.code == 2
     assert "steps is 0" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

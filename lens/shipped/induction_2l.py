@@ -12,12 +12,8 @@ The card that is written beside the weights holds what was measured on fresh dat
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -27,20 +23,16 @@ from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.head_scores import head_scores
 from lens.model import Transformer
 from lens.shipped.induction_text import BOS, Mixture, documents, repeated, words
+from lens.shipped.making import Making
 from lens.taps import Edits
 from lens.tokens import Tokenizer
-from lens.train import Recipe, fresh, train
+from lens.train import Recipe
 
 NAME = "induction-2l"
-COMMAND = "python -m lens.shipped.induction_2l"
 N_CTX = 64
 PERIOD = 24  # of the repeated words that are measured on
-RECIPE = Recipe(steps=1200, batch_size=64, learning_rate=3e-3, warmup=100, seed=0)
 MIXTURE = Mixture()
 MEASURING_SEED = 1_000_003
-CURVE_EVERY = 25  # steps that are averaged into one point of the card's loss curve
-DESCRIPTION = "two attention-only layers that copy from context: a previous-token head, induction heads"
-DATA = "sentences that repeat spans of themselves, and refrains: lens/shipped/induction_text.py"
 
 
 def config() -> ModelConfig:
@@ -102,16 +94,14 @@ def measure(model: Transformer) -> dict[str, Any]:
     logits = model(ordinary)[:, :-1]
     every = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
     alone = {f"a{l}.h{h}": copying(model, ids, without_head(l, h))["accuracy_second"] for l, h in every}
-    return _rounded(
-        {
-            "copying": copying(model, ids),
-            "loss_on_documents": torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ordinary[:, 1:].flatten()
-            ).item(),
-            "head_scores": {name: s.tolist() for name, s in head_scores(patterns, ids).items()},
-            "accuracy_second_without": alone,
-        }
-    )
+    return {
+        "copying": copying(model, ids),
+        "loss_on_documents": torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ordinary[:, 1:].flatten()
+        ).item(),
+        "head_scores": {name: s.tolist() for name, s in head_scores(patterns, ids).items()},
+        "accuracy_second_without": alone,
+    }
 
 
 def best_head(scores: Sequence[Sequence[float]], layer: int) -> int:
@@ -119,84 +109,31 @@ def best_head(scores: Sequence[Sequence[float]], layer: int) -> int:
     return max(range(len(scores[layer])), key=lambda h: scores[layer][h])
 
 
-def make(out: Path, recipe: Recipe = RECIPE) -> dict[str, Any]:
-    """Train, measure and save; gives the card.
-
-    Raises:
-        FileExistsError: `out` exists.
-    """
-    from tqdm import tqdm
-
-    from lens.load import save
-
-    begun = time.process_time()
-    start = fresh(config(), recipe.seed, tokenizer=tokenizer())
-    with tqdm(total=recipe.steps, unit="step") as bar:
-
-        def progress(done: int, total: int, label: str) -> None:
-            bar.set_description(label, refresh=False)
-            bar.update(done - bar.n)
-
-        trained = train(start, lambda n, g: documents(n, N_CTX, g, MIXTURE), recipe, progress=progress)
-    card = {
-        "name": NAME,
-        "description": DESCRIPTION,
-        "licence": "MIT",
-        "made_by": f"{COMMAND} --out {out.name} --steps {recipe.steps} --seed {recipe.seed}",
-        "data": DATA,
-        "recipe": asdict(recipe),
-        "mixture": asdict(MIXTURE),
-        "torch": torch.__version__,
-        "cpu_seconds": round(time.process_time() - begun),
-        "n_parameters": sum(p.numel() for p in trained.model.parameters()),
-        "weights": trained.model.revision,
-        "measured_on": f"256 documents of {PERIOD} different random words, twice over; seed {MEASURING_SEED}",
-        "measured": measure(trained.model),
-        "loss_curve": {"every": CURVE_EVERY, "loss": _curve(trained.losses)},
-    }
-    save(trained.model, out, card=card)
-    return card
-
-
-def _curve(losses: Sequence[float]) -> list[float]:
-    points = [losses[i : i + CURVE_EVERY] for i in range(0, len(losses), CURVE_EVERY)]
-    return [round(sum(point) / len(point), 4) for point in points]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return round(value, 4) if isinstance(value, float) else value
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 2 where the folder exists or cannot be written."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=DESCRIPTION)
-    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
-    parser.add_argument("--steps", type=int, default=RECIPE.steps)
-    parser.add_argument("--seed", type=int, default=RECIPE.seed)
-    given = parser.parse_args(arguments)
-    if given.out.exists():
-        parser.error(f"{str(given.out)!r} already exists; choose another folder")
-    try:
-        recipe = replace(RECIPE, steps=given.steps, seed=given.seed)
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        measured = make(given.out, recipe)["measured"]
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+def summary(measured: Mapping[str, Any]) -> str:
     scores = measured["head_scores"]
     previous, induction = best_head(scores["previous_token"], 0), best_head(scores["induction"], 1)
-    sys.stdout.write(
-        f"{given.out}: second time {measured['copying']['accuracy_second']:.1%} right, "
+    return (
+        f"second time {measured['copying']['accuracy_second']:.1%} right, "
         f"previous-token head a0.h{previous} {scores['previous_token'][0][previous]:.2f}, "
         f"induction head a1.h{induction} {scores['induction'][1][induction]:.2f}, "
-        f"without a0.h{previous} {measured['accuracy_second_without'][f'a0.h{previous}']:.1%} right\n"
+        f"without a0.h{previous} {measured['accuracy_second_without'][f'a0.h{previous}']:.1%} right"
     )
-    return 0
 
+
+MAKING = Making(
+    name=NAME,
+    command="python -m lens.shipped.induction_2l",
+    description="two attention-only layers that copy from context: a previous-token head, induction heads",
+    data="sentences that repeat spans of themselves, and refrains: lens/shipped/induction_text.py",
+    measured_on=f"256 documents of {PERIOD} different random words, twice over; seed {MEASURING_SEED}",
+    recipe=Recipe(steps=1200, batch_size=64, learning_rate=3e-3, warmup=100, seed=0),
+    config=config,
+    tokenizer=tokenizer,
+    batches=lambda n, generator: documents(n, N_CTX, generator, MIXTURE),
+    measure=measure,
+    summary=summary,
+    extra={"mixture": asdict(MIXTURE)},
+)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(MAKING.main())

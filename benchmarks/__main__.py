@@ -18,13 +18,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import discovery, forward, harvesting, importing, memory, probing, report
+from benchmarks import discovery, forward, harvesting, importing, kinds, memory, probing, report
 from benchmarks.measuring import Row
 from lens.cli_errors import run
 from lens.cli_progress import bar
 
 GROUPS: dict[str, ModuleType] = {
-    "forward": forward, "discovery": discovery, "probing": probing, "memory": memory,
+    "forward": forward, "kinds": kinds, "discovery": discovery, "probing": probing, "memory": memory,
     "importing": importing, "harvesting": harvesting,
 }  # fmt: skip
 
@@ -34,6 +34,7 @@ class Group(StrEnum):
 
     ALL = "all"
     FORWARD = "forward"
+    KINDS = "kinds"
     DISCOVERY = "discovery"
     PROBING = "probing"
     MEMORY = "memory"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
+from lens.mixers.big_bird import BigBird
 from lens.mixers.linear_attention import LinearAttention
 from lens.mixers.mamba import Mamba
 from lens.mixers.mamba2 import Mamba2
@@ -22,7 +23,17 @@ HEADLESS = {"n_heads": 0, "d_head": 0, "n_kv_heads": 0}
 MAMBA = Mamba(d_inner=24, d_state=3, dt_rank=2, conv_width=3)
 LONG = Mamba(d_inner=16, d_state=2, dt_rank=1, conv_width=1, bias=True, conv_bias=False, act_fn="gelu")
 
+POST: dict[str, Any] = {"norm_placement": frozenset({"add"}), "final_norm": False}
+
 SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
+    "big_bird": {
+        "post": {"mixer": BigBird(block=2, n_random=1), "causal": False, **POST, "n_kv_heads": 4},
+        "hybrid": {
+            "mixer": (BigBird(block=1, n_random=0), None, BigBird(block=2, n_random=0)),
+            "causal": False,
+            "n_kv_heads": 4,
+        },
+    },
     "linear_attention": {
         "causal": {"mixer": LinearAttention(), "attn_bias": frozenset("qkvo"), "norm": "rms"},
         "both": {"mixer": (LinearAttention(), None, LinearAttention()), "causal": False},

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import lens.families
 from lens.family import read
 from lens.inputs import ModelInputs
+from lens.mixers.big_bird import BigBird
 from lens.model import Transformer
 from lens.registry import names
 from lens.sites import Site
@@ -110,6 +111,8 @@ def sides(model: Transformer) -> tuple[str, ...]:
     experts = model.cfg.stack.experts
     if model.cfg.embed.patches is not None:
         return ("none",)
+    if isinstance(model.cfg.stack.mixer, BigBird):  # whose blocks Hugging Face counts with padding
+        return ("none",)
     if not model.cfg.stack.attends:  # Hugging Face's recurrences read padding: as zeros, or as tokens
         return ("none", "right")
     counts = model.cfg.source is not None and model.cfg.embed.n_positions is not None
@@ -124,9 +127,11 @@ def explicit(model: Transformer) -> list[str]:
 
 
 def ends(model: Transformer) -> list[str]:
-    """The sites that a run ends in: logits of all heads, or else the pooled vector."""
+    """The sites that a run ends in: logits of all heads, and the pooled vector where no head reads it."""
     heads = [site for site in ("classifier.hook_logits", "hook_logits") if site in model.sites]
-    return heads or [site for site in ("pooler.hook_pooler_out",) if site in model.sites]
+    classifier = model.cfg.classifier
+    read = classifier is not None and classifier.of == "text"
+    return heads + [site for site in ("pooler.hook_pooler_out",) if site in model.sites and not read]
 
 
 def matters(model: Transformer, site: Site) -> bool:
@@ -248,8 +253,18 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
         if hf.config.model_type == "longformer":
             everywhere = out.get("global_attentions") or [None] * n_layers
             patterns = [_unbanded(x, y, given) for x, y in zip(patterns, everywhere, strict=True)]
+        if hf.config.model_type == "big_bird" and hf.config.attention_type == "block_sparse":
+            patterns = [_counted(x, given.n, hf.config) for x in patterns]
         seen |= {f"pattern {layer}": x for layer, x in enumerate(patterns)}
     return Seen(seen)
+
+
+def _counted(pattern: Tensor, n: int, hf: Any) -> Tensor:
+    """BigBird's patterns with all that the first block gets between the ends; of equal shares, one is told."""
+    first, last = hf.block_size, (pattern.shape[-1] - 1) // hf.block_size * hf.block_size
+    times = torch.ones_like(pattern)
+    times[:, :, first:last, :first] = 1 + hf.num_random_blocks
+    return (pattern * times)[:, :, :n, :n]
 
 
 def _oracle_of_windows(hf: Any, given: ModelInputs, attention: str) -> Seen:

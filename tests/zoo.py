@@ -312,6 +312,15 @@ ZOO: dict[str, dict[str, Specimen]] = {
         base=("", {}),
         texts=("ForSequenceClassification", LABELS),
     ),
+    "big_bird": _headed(
+        "big_bird",
+        {**ENCODER, "block_size": 1, "num_random_blocks": 2},
+        masked=("ForMaskedLM", {}),
+        pretraining=("ForPreTraining", {"use_bias": False, "rescale_embeddings": True, "hidden_act": "relu"}),
+        base=("", {"num_random_blocks": 1}),
+        tokens=("ForTokenClassification", LABELS),
+        full=("ForMaskedLM", {"attention_type": "original_full"}),
+    ),
     "bart": _headed(
         "bart",
         BART,
@@ -467,9 +476,13 @@ def _weights_restored(model: Any, *_: Any) -> None:
 @cache
 def hugging_face(family: str, name: str, dtype: torch.dtype = torch.float32) -> Any:
     """One specimen as a Hugging Face model: eager, frozen, noise on every parameter. Shared between tests."""
+    return fresh(ZOO[family][name], dtype)
+
+
+def fresh(specimen: Specimen, dtype: torch.dtype = torch.float32) -> Any:
+    """The same of any specimen, and not shared."""
     import transformers
 
-    specimen = ZOO[family][name]
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

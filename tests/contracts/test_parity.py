@@ -253,6 +253,18 @@ def global_tokens_read_like_others(cfg: ModelConfig, state: dict[str, Tensor]) -
     return cfg, {n: state[n.replace("_global", "")] if "_global" in n else x for n, x in state.items()}
 
 
+@bug("big_bird", "masked")
+def first_block_counted_once(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    mixer: Any = cfg.stack.mixer
+    return _stack(cfg, mixer=replace(mixer, n_random=0)), state
+
+
+@bug("big_bird", "pretraining")
+def blocks_of_two(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    mixer: Any = cfg.stack.mixer
+    return _stack(cfg, mixer=replace(mixer, block=2, n_random=0)), state
+
+
 @bug("marian", "plain")
 def cross_attention_reads_with_the_wrong_norm(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     decoder = {n: x for n, x in state.items() if n.startswith("stack.")}

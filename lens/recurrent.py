@@ -5,15 +5,17 @@
 2. Convolutions and shifts look at the tokens before, of which the first few are what earlier runs left.
 3. What a run leaves is what it saw at the last real token of each row.
 
-Letters: b batch, p position, c channel, j how many tokens before, w = j + p.
+Letters: b batch, p position, c channel, j how many tokens before, w = j + p, n any number.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from lens.frame import Frame
 
@@ -42,6 +44,13 @@ class CausalConv(nn.Module):
         whole = line(x, before, n, frame)
         y = F.conv1d(whole.mT, self.weight[:, None], self.bias, groups=x.shape[2]).mT
         return unpacked(y, frame), ending(whole, n, frame)
+
+
+def first_steps(n: int, generator: Generator, low: float = 1e-3, high: float = 0.1) -> Float[Tensor, " n"]:
+    """Biases whose softplus, the step sizes that state spaces begin with, is log-uniform between two bounds
+    (arXiv 2312.00752, §3.6)."""
+    steps = torch.exp(torch.rand(n, generator=generator) * (math.log(high) - math.log(low)) + math.log(low))
+    return steps + torch.log(-torch.expm1(-steps))
 
 
 def shifted(

@@ -11,13 +11,14 @@ Letters: b batch, p position, d d_model, c channel (d_inner), n d_state, j token
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from lens.config import MixerConfig, StackConfig
 from lens.frame import Frame
@@ -25,7 +26,7 @@ from lens.kv import KeyValues
 from lens.mixer import Mixer
 from lens.mlp import ACTIVATIONS
 from lens.norm import upcast
-from lens.recurrent import CausalConv, Weight, real
+from lens.recurrent import CausalConv, Weight, first_steps, real
 from lens.taps import OFF, AnyTaps
 from lens.vocabulary import Kind
 
@@ -120,6 +121,16 @@ class SelectiveStateSpace(nn.Module):
         return torch.einsum("bpcn,bpn->bpc", seen, c), state
 
 
+def initial(c: StackConfig, layer: int, generator: Generator) -> Mapping[str, Tensor]:
+    """Decays 1 to d_state in every channel, small steps, and x itself passed on (§3.6)."""
+    m = c.mixer
+    assert isinstance(m, Mamba)
+    return {
+        "A_log.weight": torch.arange(1.0, m.d_state + 1).log().repeat(m.d_inner, 1),
+        "dt_proj.bias": first_steps(m.d_inner, generator),
+    }
+
+
 def words(c: StackConfig) -> str:
     m = c.mixer
     assert isinstance(m, Mamba)
@@ -158,4 +169,5 @@ MIXER = Mixer(
         Kind("mixer.hook_gate", CHANNELS, "the gate, after its activation function"),
     ),
     words=words,
+    initial=initial,
 )

@@ -15,13 +15,14 @@ g group, n d_state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from lens.config import MixerConfig, StackConfig
 from lens.frame import Frame
@@ -29,7 +30,7 @@ from lens.kv import KeyValues
 from lens.mixer import Mixer
 from lens.mlp import ACTIVATIONS
 from lens.norm import upcast
-from lens.recurrent import CausalConv, Weight, real
+from lens.recurrent import CausalConv, Weight, first_steps, real
 from lens.taps import OFF, AnyTaps
 from lens.vocabulary import Kind
 
@@ -205,6 +206,12 @@ def chunk(
     return y, state * faded[:, -1].exp()[..., None, None] + after
 
 
+def initial(c: StackConfig, layer: int, generator: Generator) -> Mapping[str, Tensor]:
+    """Decays 1 to the number of heads, small steps, and x itself passed on."""
+    decays = torch.arange(1.0, c.n_heads + 1)
+    return {"A_log.weight": decays.log(), "dt_bias.weight": first_steps(c.n_heads, generator)}
+
+
 def words(c: StackConfig) -> str:
     m = c.mixer
     assert isinstance(m, Mamba2)
@@ -260,4 +267,5 @@ MIXER = Mixer(
         Kind("mixer.hook_normalized", "batch pos d_inner", "normalised, before gain"),
     ),
     words=words,
+    initial=initial,
 )

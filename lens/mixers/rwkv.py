@@ -15,12 +15,14 @@ Letters: b batch, p position, d d_model, c channel (d_attn), s what a state hold
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from lens.config import MixerConfig, StackConfig
 from lens.frame import Frame
@@ -140,6 +142,22 @@ def _mixed(x: Float[Tensor, "b p d"], earlier: Float[Tensor, "b p d"], mix: Weig
     return x * mix.weight + earlier * (1 - mix.weight)
 
 
+def initial(c: StackConfig, layer: int, generator: Generator) -> Mapping[str, Tensor]:
+    """Channels that forget at all speeds, and read more of the position before the lower they are."""
+    assert isinstance(c.mixer, Rwkv)
+    n, deep = c.mixer.d_attn, layer / max(c.n_layers - 1, 1)
+    place = torch.arange(n) / max(n - 1, 1)
+    own = torch.arange(c.d_model) / c.d_model
+    up = 1 - layer / c.n_layers
+    return {
+        "decay.weight": -5 + 8 * place ** (0.7 + 1.3 * deep),
+        "first.weight": math.log(0.3) + ((torch.arange(n) + 1) % 3 - 1) / 2,
+        "mix_k.weight": own**up,
+        "mix_v.weight": own**up + 0.3 * deep,
+        "mix_r.weight": own ** (up / 2),
+    }
+
+
 def words(c: StackConfig) -> str:
     assert isinstance(c.mixer, Rwkv)
     return (
@@ -167,6 +185,7 @@ MIXER = Mixer(
         Kind("mixer.hook_wkv", CHANNELS, "what each position reads, before the gate"),
     ),
     words=words,
+    initial=initial,
     mlp=ChannelMix,
     mlp_kinds=(
         Kind("mlp.hook_pre", "batch pos d_mlp", "neurons before the squared ReLU"),

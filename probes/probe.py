@@ -22,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lens import atomic
 from lens.nearest import unknown
+from probes import given
 from probes.estimator import LINEAR, directed, name_of_weights, sort_of_weights
 from probes.weights import Linear, Weights, axes_of, built, computed, sizes_of, tensors_of
 
@@ -153,7 +155,9 @@ class Probe:
         """Whether each of its names has a direction: it is linear, no map, and found some signal."""
         return self.linear and self.reads != "map" and bool(self.coef.norm(dim=1).gt(0).all())
 
-    def scores(self, x: Float[Tensor, "*n d"], mask: Tensor | None = None) -> Float[Tensor, "*m k"]:
+    def scores(
+        self, x: Float[Tensor, "*n d"] | np.ndarray, mask: Tensor | None = None
+    ) -> Float[Tensor, "*m k"]:
         """[*n, k], in float64 on the device of x (float32 where that has none, such as mps).
 
         Args:
@@ -163,6 +167,7 @@ class Probe:
         Raises:
             ValueError: x has another width, a mask for a probe of rows, a text without tokens.
         """
+        x = given.activations(x, f"what the probe of {self.site!r} reads")
         if x.shape[-1] != self.width:
             raise ValueError(f"the probe of {self.site!r} reads {self.width} features, not {x.shape[-1]}")
         if not self.texts and mask is not None:
@@ -171,7 +176,7 @@ class Probe:
             _check_texts(x, mask, f"the probe of {self.site!r} reads whole texts")
         return computed(self.weights, x, mask)
 
-    def predict(self, x: Float[Tensor, "*n d"], mask: Tensor | None = None) -> Tensor:
+    def predict(self, x: Float[Tensor, "*n d"] | np.ndarray, mask: Tensor | None = None) -> Tensor:
         """The class as an index into `names` [*n] (int64), the values [*n, k], or the depths: squared lengths [*n].
 
         Args:
@@ -187,7 +192,7 @@ class Probe:
             return scores.square().sum(-1)
         return (scores[..., 0] > 0).long() if len(self.names) == 2 else scores.argmax(-1)
 
-    def distances(self, x: Float[Tensor, "w d"]) -> Float[Tensor, "w w"]:
+    def distances(self, x: Float[Tensor, "w d"] | np.ndarray) -> Float[Tensor, "w w"]:
         """Of a map: squared distances between the words of one text.
 
         Raises:
@@ -249,9 +254,10 @@ class Probe:
         Raises:
             ValueError: it is not such a folder, or a part of it is missing or damaged; one line says which.
         """
-        found = next(iter(_read(Path(directory, "probe"), FORMAT).values()), None)
+        directory = given.path(directory)
+        found = next(iter(_read(directory / "probe", FORMAT).values()), None)
         if found is None:
-            raise ValueError(f"{str(Path(directory, 'probe.json'))!r} is not a record of probes")
+            raise ValueError(f"{str(directory / 'probe.json')!r} is not a record of probes")
         return found
 
 

@@ -13,7 +13,6 @@ Letters: b rows that are judged, k outputs.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -25,6 +24,7 @@ import torch
 
 from lens import atomic
 from lens.nearest import unknown
+from probes import given
 from probes.config import Config
 from probes.probe import Probe, load_probes, save_probes
 from probes.swept import INSIDE, Sweep
@@ -159,7 +159,7 @@ class Run:
         Raises:
             ValueError: it is not such a folder, or a part of it is missing or damaged; one line says which.
         """
-        folder = Path(directory)
+        folder = given.path(directory)
         record, told = _record(folder)
         return cls(
             record, Config.read(folder / CONFIG_FILE), _table(folder / TABLE_FILE), load_probes(folder),
@@ -193,9 +193,7 @@ def check_destination(directory: str | Path) -> None:
     directory = Path(directory)
     if directory.exists() or directory.is_symlink():
         raise ValueError(f"{str(directory)!r} already exists; choose another folder")
-    ancestor = next(parent for parent in directory.absolute().parents if parent.exists())
-    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
-        raise ValueError(f"cannot write to {str(directory)!r}: {str(ancestor)!r} is not a writable folder")
+    atomic.check_writable(directory)
 
 
 def _record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -156,16 +156,22 @@ WRONG = {
     "probes.Answers('a')": "the words are 'a'; they must be a text for each class by its name",
     "probes.Refit(folds=1)": "folds is 1; it must be a whole number of at least 2",
     "probes.Refit(folds='5')": "folds is '5'; it must be a whole number of at least 2",
+    "probes.Probe.load(3)": "a path is a text, not 3",
+    "probes.Run.load(None)": "a path is a text, not None",
+    "P.scores(x.tolist())": "what the probe of 'blocks.0.hook_resid_post' reads is a list; it must be a tensor",
+    "P.predict(None)": "what the probe of 'blocks.0.hook_resid_post' reads is None; it must be a tensor",
     "probes.ProbeScore(3)": "the probe is 3, not a Probe",
 }  # fmt: skip
 
 CALLS = """
 import json, sys
 import numpy as np
+import torch
 import probes
 S = "blocks.0.hook_resid_post"
 x, y = np.zeros((40, 6)), [i % 2 for i in range(40)]
 L = probes.Labelled.of([f"t{i}" for i in range(40)], y)
+P = probes.Probe.of(torch.ones(1, 6), torch.zeros(1), S, ("0", "1"))
 told = {}
 for call in json.loads(sys.argv[1]):
     try:
@@ -184,3 +190,10 @@ def test_wrong_sorts_are_one_line() -> None:
     )
     for call, told in json.loads(done.stdout).items():
         assert told.startswith("ValueError: ") and WRONG[call] in told and "\n" not in told, (call, told)
+
+
+def test_frozen_probes_take_arrays_and_name_what_they_cannot_take() -> None:
+    x, labelled = problem()
+    probe = probes.sweep({SITE: x}, labelled, **FAST).probe()
+    assert torch.equal(probe.scores(x), probe.scores(torch.from_numpy(x)))
+    assert torch.equal(probe.predict(x), probe.predict(torch.from_numpy(x)))

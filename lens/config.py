@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from lens.front_ends import MelConfig, PatchConfig
 from lens.plain import Open, from_plain, to_plain
 from lens.position_schemes import Buckets, Disentangled, Rotary, RotaryScaling  # noqa: F401
+from lens.registry import Registry
 
 Placement = Literal["in", "out", "add"]
 
@@ -50,9 +51,8 @@ class MixerConfig(Open):
 
     @classmethod
     def of_kind(cls, kind: str) -> type:
-        from lens.mixer import MIXERS
-
-        return MIXERS.get(kind).config
+        found: Registry[Any] = Registry("lens.mixers", "MIXER", object, "mixer")
+        return found.get(kind).config
 
 
 @dataclass(frozen=True, kw_only=True)

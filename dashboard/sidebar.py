@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from circuits.metrics import metric_name
 from circuits.task import Task
 from circuits.tasks import tasks
 from dashboard import choices, library, runs, state, subject, uploads, work
@@ -153,7 +154,7 @@ def _found(view: View, name: str, model: Any, of: str) -> tuple[Subject | None, 
         if view.run and of == f"run {view.run}":
             run = runs.open_run(view.run)
             example = min(view.example or 0, len(run.pairs) - 1)
-            metric = view.metric or str(run.info["metric"])
+            metric = view.metric or metric_name(str(run.info["metric"]))
             return subject.of_pairs(name, model, run.pairs, example, metric, view.run), ""
         task = known_tasks()[of]
         pairs, example = drawn(model, task, view.example or 0)

@@ -1,5 +1,5 @@
 """Plotly figures of what speaks for a circuit: growing circuits, knock-outs, single nodes, estimates beside exact
-effects. They draw what `circuits.evidence` keeps.
+effects. They draw what `circuits.evidence` keeps; names in it may be others', and are shown as they are.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dashboard.figures.charts import BLUE, GREY, ORANGE
+from dashboard.figures.charts import BLUE, GREY, ORANGE, literal
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -130,15 +130,16 @@ def knock_outs(found: Mapping[str, Any], *, metric: str = "metric") -> go.Figure
         hovertemplate="without %{text}<br>model %{x:.3f}<br>circuit %{y:.3f}<extra></extra>",
         showlegend=False,
     )
-    figure.update_xaxes(title=f"{metric}, model without the nodes")
-    figure.update_yaxes(title=f"{metric}, circuit without them")
+    figure.update_xaxes(title=f"{literal(metric)}, model without the nodes")
+    figure.update_yaxes(title=f"{literal(metric)}, circuit without them")
     return _sized(figure, 330)
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
     if not names:
         return "nothing (star)"
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(literal, names[:most])) + more
 
 
 def node_worth(found: Mapping[str, Any], *, top: int = 25) -> go.Figure:
@@ -148,7 +149,7 @@ def node_worth(found: Mapping[str, Any], *, top: int = 25) -> go.Figure:
     rows = sorted(found["nodes"], key=lambda row: -row["drop"])[:top]
     figure = go.Figure(
         go.Bar(
-            x=[row["node"] for row in rows],
+            x=[literal(row["node"]) for row in rows],
             y=[row["drop"] for row in rows],
             marker={"color": BLUE},
             error_y={
@@ -209,20 +210,20 @@ def agreement_scatter(
             x=[row["exact"] for row in rows],
             y=[row["estimate"] for row in rows],
             mode="markers",
-            name=kind,
-            text=[row["name"] for row in rows],
+            name=literal(kind),
+            text=[literal(row["name"]) for row in rows],
             marker={"symbol": symbol, "color": colour, "size": 8, "opacity": 0.75},
             hovertemplate="%{text}<br>exact %{x:+.4f}<br>estimate %{y:+.4f}<extra></extra>",
         )
     for point in points:
         if point["name"] == selected:
             figure.add_scatter(
-                x=[point["exact"]], y=[point["estimate"]], mode="markers+text", text=[selected],
-                textposition="bottom right", showlegend=False, hoverinfo="skip",
+                x=[point["exact"]], y=[point["estimate"]], mode="markers+text",
+                text=[literal(point["name"])], textposition="bottom right", showlegend=False, hoverinfo="skip",
                 marker={"symbol": "circle-open", "size": 16, "color": "#a21caf", "line": {"width": 3}},
             )  # fmt: skip
-    figure.update_xaxes(title=f"exact {unit}", zeroline=True)
-    figure.update_yaxes(title=f"estimated {unit}", zeroline=True)
+    figure.update_xaxes(title=f"exact {literal(unit)}", zeroline=True)
+    figure.update_yaxes(title=f"estimated {literal(unit)}", zeroline=True)
     return _sized(figure, 460)
 
 

@@ -16,6 +16,7 @@ import pytest
 from circuits import Run, evidence
 from dashboard import bundle, notes
 from dashboard.figures import charts
+from dashboard.figures import evidence as drawn
 from tests.dashboard.browser import MODEL, PATIENCE, Watched, idle
 from tests.dashboard.conftest import RUN
 
@@ -95,6 +96,29 @@ def changed(file: Path, values: dict[str, Any]) -> None:
 
 def test_charts_show_names_as_they_are():
     assert charts.literal("a1.h2<k> & %{x}") == "a1.h2&lt;k&gt; &amp; %&#123;x}"
+
+
+def test_pictures_of_evidence_show_names_as_they_are(saved_runs, hostile):
+    kept = evidence.load(saved_runs / hostile)
+    shown = [
+        drawn.agreement_scatter(kept["agreement"]["points"], unit=MARKUP, selected=MARKUP),
+        drawn.node_worth(kept["minimality"]),
+        drawn.knock_outs(kept["completeness"], metric=MARKUP),
+    ]
+    for figure in shown:
+        foreign = [text for text in strings(figure.to_dict()) if "onerror" in text]
+        assert foreign, "it is shown"
+        assert not any("<" in text or "%{" in text for text in foreign)
+
+
+def strings(inside: Any) -> list[str]:
+    """All texts in lists and dictionaries."""
+    if isinstance(inside, str):
+        return [inside]
+    parts = (
+        inside.values() if isinstance(inside, dict) else inside if isinstance(inside, list | tuple) else ()
+    )
+    return [text for part in parts for text in strings(part)]
 
 
 def test_the_bundle_of_a_hostile_run(saved_runs, hostile):

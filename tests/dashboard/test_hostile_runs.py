@@ -138,3 +138,15 @@ def test_pages_stand_beside_damaged_runs(root, app):
     for page in (None, "circuit", "runs"):
         at = app(page, root, model="induction-2l", task="induction")
         assert not at.exception
+
+
+def test_an_unknown_metric_is_told_in_one_line(root, app):
+    changed(root / "other" / "run.json", metric="[x](http://a.example)")
+    for page in ("heads", "circuit", "patching"):
+        at = app(page, root, run="other")
+        said = [
+            text.value
+            for text in (*at.sidebar.caption, *at.sidebar.error)
+            if "is not a known metric" in text.value
+        ]
+        assert len(said) == 1 and "](http" not in said[0]

@@ -91,7 +91,7 @@ def ending(whole: Float[Tensor, "b w c"], n: int, frame: Frame) -> Float[Tensor,
     """The last `n` of a line, up to its last real token."""
     valid = real(frame)
     if valid is None:
-        return whole[:, whole.shape[1] - n :]
+        return whole[:, whole.shape[1] - n :].clone()  # a view would keep the whole line alive
     place = valid.sum(1, keepdim=True) + torch.arange(n, device=whole.device)
     return _taken(whole, place)
 

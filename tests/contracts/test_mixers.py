@@ -12,6 +12,7 @@ from torch import Tensor
 
 import lens.mixers
 from lens.config import ModelConfig
+from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.mixer import MIXERS
 from lens.model import Transformer
@@ -132,6 +133,15 @@ def test_greedy_generation_equals_running_everything_again(mixer: str, name: str
     for _ in range(5):
         given = torch.cat([given, m(given)[:, -1:].argmax(-1)], 1)
     assert torch.equal(said, given)
+
+
+@continuing
+def test_prompts_of_different_lengths_are_continued_as_if_alone(mixer: str, name: str) -> None:
+    m, given = model(mixer, name), ids(2, 7)
+    real = torch.arange(7) >= torch.tensor([[0], [3]])
+    said = m.generate(ModelInputs(ids=given, mask=real), 5)
+    assert torch.equal(said[0], m.generate(given[:1], 5)[0])
+    assert torch.equal(said[1, 3:], m.generate(given[1:, 3:], 5)[0])
 
 
 @each

@@ -75,16 +75,18 @@ def line(
     return torch.cat([before, packed(x, frame)], 1)
 
 
-def packed(x: Float[Tensor, "b p c"], frame: Frame) -> Float[Tensor, "b p c"]:
-    """Real tokens first, in order; then padding."""
-    valid = real(frame)
+def packed(x: Float[Tensor, "b p c"], frame: Frame, whole: bool = False) -> Float[Tensor, "b p c"]:
+    """Real tokens first, in order; then padding. With `whole`, x has the positions of earlier runs as well."""
+    valid = frame.valid if whole else real(frame)
     return x if valid is None else _taken(x, _order(valid, frame))
 
 
-def unpacked(x: Float[Tensor, "b p c"], frame: Frame) -> Float[Tensor, "b p c"]:
+def unpacked(x: Float[Tensor, "b p c"], frame: Frame, whole: bool = False) -> Float[Tensor, "b p c"]:
     """The inverse of `packed`."""
-    valid = real(frame)
-    return x if valid is None else _taken(x, frame.once("unpacked", lambda: _order(valid, frame).argsort(1)))
+    valid = frame.valid if whole else real(frame)
+    if valid is None:
+        return x
+    return _taken(x, frame.once(("unpacked", valid.shape[1]), lambda: _order(valid, frame).argsort(1)))
 
 
 def ending(whole: Float[Tensor, "b w c"], n: int, frame: Frame) -> Float[Tensor, "b j c"]:
@@ -97,7 +99,9 @@ def ending(whole: Float[Tensor, "b w c"], n: int, frame: Frame) -> Float[Tensor,
 
 
 def _order(valid: Bool[Tensor, "b p"], frame: Frame) -> Int[Tensor, "b p"]:
-    return frame.once("packed", lambda: (~valid).to(torch.uint8).argsort(dim=1, stable=True))
+    return frame.once(
+        ("packed", valid.shape[1]), lambda: (~valid).to(torch.uint8).argsort(dim=1, stable=True)
+    )
 
 
 def _taken(x: Float[Tensor, "b w c"], place: Int[Tensor, "b j"]) -> Float[Tensor, "b j c"]:

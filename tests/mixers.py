@@ -10,10 +10,13 @@ from torch import Tensor
 
 from lens.config import EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.mixers.big_bird import BigBird
+from lens.mixers.hyena import Hyena
 from lens.mixers.linear_attention import LinearAttention
+from lens.mixers.linformer import Linformer
 from lens.mixers.mamba import Mamba
 from lens.mixers.mamba2 import Mamba2
 from lens.mixers.performer import Performer
+from lens.mixers.retnet import RetNet
 from lens.mixers.rwkv import Rwkv
 from lens.model import Transformer
 from tests.zoo import D_VOCAB
@@ -22,10 +25,18 @@ N_LAYERS, N_CTX = 3, 40
 HEADLESS = {"n_heads": 0, "d_head": 0, "n_kv_heads": 0}
 MAMBA = Mamba(d_inner=24, d_state=3, dt_rank=2, conv_width=3)
 LONG = Mamba(d_inner=16, d_state=2, dt_rank=1, conv_width=1, bias=True, conv_bias=False, act_fn="gelu")
+LONG_FILTERS = Hyena(
+    d_inner=6, length=30, order=3, conv_width=1, d_filter=5, n_hidden=1, n_waves=2, frequency=1.0, floor=0.1
+)
+DECAYS = (1.0, 0.9, 0.5, 0.03)
 
 POST: dict[str, Any] = {"norm_placement": frozenset({"add"}), "final_norm": False}
 
 SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
+    "hyena": {
+        "two": {"mixer": Hyena(d_inner=10, length=40, d_filter=6, n_waves=3, frequency=1.0), **HEADLESS},
+        "three": {"mixer": (LONG_FILTERS, None, LONG_FILTERS), "norm": "rms"},
+    },
     "big_bird": {
         "post": {"mixer": BigBird(block=2, n_random=1), "causal": False, **POST, "n_kv_heads": 4},
         "hybrid": {
@@ -37,6 +48,19 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
     "linear_attention": {
         "causal": {"mixer": LinearAttention(), "attn_bias": frozenset("qkvo"), "norm": "rms"},
         "both": {"mixer": (LinearAttention(), None, LinearAttention()), "causal": False},
+    },
+    "linformer": {
+        "none": {"mixer": Linformer(n_slots=4, n_ctx=40, sharing="none"), "causal": False},
+        "head": {
+            "mixer": (Linformer(n_slots=3, n_ctx=40), None, Linformer(n_slots=5, n_ctx=40)),
+            "causal": False,
+        },
+        "keys": {
+            "mixer": Linformer(n_slots=3, n_ctx=40, sharing="key_value"),
+            "causal": False,
+            "d_mlp": None,
+        },
+        "layer": {"mixer": Linformer(n_slots=3, n_ctx=40, sharing="layer"), "causal": False, "n_kv_heads": 4},
     },
     "mamba": {
         "plain": {"mixer": MAMBA, "d_mlp": None, "norm": "rms", **HEADLESS},
@@ -54,6 +78,10 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
         "causal": {"mixer": Performer(n_features=10), "d_mlp": None},
         "both": {"mixer": Performer(n_features=3, seed=2), "causal": False, "n_kv_heads": 4},
         "shared": {"mixer": Performer(n_features=4), "shared": (0, 1, 0)},
+    },
+    "retnet": {
+        "plain": {"mixer": RetNet(d_value=6), "n_kv_heads": 4, "norm": "rms", "attn_bias": frozenset("ko")},
+        "hybrid": {"mixer": (RetNet(d_value=4, decays=DECAYS), None, RetNet(d_value=2)), "n_kv_heads": 4},
     },
     "rwkv": {
         "plain": {"mixer": Rwkv(d_attn=12), **HEADLESS},
@@ -92,6 +120,12 @@ def model(mixer: str, name: str, dtype: torch.dtype = torch.float64) -> Transfor
     for parameter in made.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
     return made.to(dtype)
+
+
+def mixer_of(made: Transformer, layer: int = 0) -> Any:
+    """The module that mixes positions in a layer."""
+    block: Any = made.stack.blocks[layer]
+    return getattr(block, block._mixes)
 
 
 def ids(n: int = 3, length: int = 9, seed: int = 0) -> Tensor:

@@ -244,19 +244,26 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
         seen["logits"] = norm(out.last_hidden_state)
     if "start_logits" in out:
         seen["logits"] = torch.stack([out.start_logits, out.end_logits], -1)
-    if hf._is_stateful:  # streams after each block; the embedding is not told
+    if _recurrent(hf):  # streams after each block; the embedding is not told
         seen |= {f"resid_pre {layer + 1}": x for layer, x in enumerate(out.hidden_states[: n_layers - 1])}
     else:
         seen |= {f"resid_pre {layer}": x for layer, x in enumerate(out.hidden_states[:n_layers])}
-    if attention == "eager" and not hf._is_stateful:
-        patterns = out.attentions
+    if attention == "eager" and not _recurrent(hf):
+        patterns, places = out.attentions, range(n_layers)
+        if hf.config.model_type == "jamba":
+            places = [i for i, kind in enumerate(hf.config.layers_block_type) if kind == "attention"]
         if hf.config.model_type == "longformer":
             everywhere = out.get("global_attentions") or [None] * n_layers
             patterns = [_unbanded(x, y, given) for x, y in zip(patterns, everywhere, strict=True)]
         if hf.config.model_type == "big_bird" and hf.config.attention_type == "block_sparse":
             patterns = [_counted(x, given.n, hf.config) for x in patterns]
-        seen |= {f"pattern {layer}": x for layer, x in enumerate(patterns)}
+        seen |= {f"pattern {layer}": x for layer, x in zip(places, patterns, strict=True)}
     return Seen(seen)
+
+
+def _recurrent(hf: Any) -> bool:
+    """Is there no attention in any layer?"""
+    return hf.config.model_type in ("mamba", "mamba2", "rwkv")
 
 
 def _counted(pattern: Tensor, n: int, hf: Any) -> Tensor:
@@ -396,8 +403,8 @@ def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
         return _shown_of_two(model, given, attention)
     after = "normalized_resid_post" if "add" in model.cfg.stack.norm_placement else "resid_post"
     wanted = ["resid_pre", after, *(explicit(model) if attention == "eager" else [])]
-    patterns = attention == "eager" and "blocks.0.attn.hook_pattern" in model.sites
-    first = 0 if model.cfg.stack.attends or patterns or model.cfg.stack.stages else 1  # see `oracle`
+    patterns = {name.split(".")[1] for name in model.sites if name.endswith("attn.hook_pattern")}
+    first = 0 if patterns or model.cfg.stack.stages else 1  # see `oracle`
     out, cache = model.run_with_cache(given, [*wanted, *ends(model)])
     seen = {"logits": out}
     if model.cfg.unembed is not None and model.cfg.classifier is not None:
@@ -408,7 +415,7 @@ def shown(model: Transformer, given: ModelInputs, attention: str) -> Seen:
         if layer >= first:
             seen[f"resid_pre {layer}"] = cache["resid_pre", layer]
         seen[f"resid_post {layer}"] = cache[after, layer]
-        if patterns:
+        if attention == "eager" and str(layer) in patterns:
             seen[f"pattern {layer}"] = cache["pattern", layer]
     return Seen(seen)
 

@@ -129,6 +129,16 @@ RWKV = {
 }
 MAMBA2 = {**MAMBA, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 5}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
+JAMBA = {
+    **GROUPED,
+    "num_hidden_layers": 4,
+    "attn_layer_period": 3,
+    "attn_layer_offset": 1,
+    "num_experts": 3,
+    "mamba_d_state": 5,
+    "mamba_d_conv": 3,
+    "use_mamba_kernels": False,
+}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -448,6 +458,19 @@ ZOO: dict[str, dict[str, Specimen]] = {
         {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
         grouped={},
         biased={"attention_bias": True, "norm_topk_prob": True, "num_key_value_heads": 4},
+    ),
+    "jamba": _of(
+        "jamba",
+        JAMBA,
+        experts={},
+        dense={
+            "num_experts": 1,
+            "tie_word_embeddings": True,
+            "mamba_proj_bias": True,
+            "mamba_conv_bias": False,
+            "mamba_dt_rank": 3,
+            "hidden_act": "gelu",
+        },
     ),
     "mixtral": _of(
         "mixtral",

@@ -25,15 +25,18 @@ from lens.frame import Frame
 from lens.kv import KeyValues
 from lens.mixer import Mixer
 from lens.mlp import ACTIVATIONS
-from lens.norm import upcast
+from lens.norm import Norm, upcast
 from lens.recurrent import CausalConv, Weight, first_steps, real
 from lens.taps import OFF, AnyTaps
-from lens.vocabulary import Kind
+from lens.vocabulary import Kind, Where
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mamba(MixerConfig):
-    """Sizes of one layer: channels, state per channel, rank of the step sizes, width of the convolution."""
+    """Sizes of one layer: channels, state per channel, rank of the step sizes, width of the convolution.
+
+    `norm_eps` is that of norms on what step sizes are made of, on B and on C (Jamba); None: there are none.
+    """
 
     d_inner: int
     d_state: int
@@ -42,6 +45,7 @@ class Mamba(MixerConfig):
     act_fn: str = "silu"
     bias: bool = False
     conv_bias: bool = True
+    norm_eps: float | None = None
     kind: Literal["mamba"] = "mamba"
     endless: ClassVar[bool] = True
 
@@ -60,6 +64,11 @@ class SelectiveStateSpace(nn.Module):
         self.dt_proj = nn.Linear(m.dt_rank, m.d_inner)
         self.A_log, self.D = Weight(m.d_inner, m.d_state), Weight(m.d_inner)
         self.out_proj = nn.Linear(m.d_inner, cfg.d_model, bias=m.bias)
+        self.dt_norm = self.b_norm = self.c_norm = None
+        if m.norm_eps is not None:
+            self.dt_norm = Norm(f"{site}.dt_norm", m.dt_rank, "rms", m.norm_eps)
+            self.b_norm = Norm(f"{site}.b_norm", m.d_state, "rms", m.norm_eps)
+            self.c_norm = Norm(f"{site}.c_norm", m.d_state, "rms", m.norm_eps)
         self.hook_in_proj, self.hook_conv = f"{site}.hook_in_proj", f"{site}.hook_conv"
         self.hook_x, self.hook_dt = f"{site}.hook_x", f"{site}.hook_dt"
         self.hook_B, self.hook_C = f"{site}.hook_B", f"{site}.hook_C"
@@ -81,6 +90,8 @@ class SelectiveStateSpace(nn.Module):
         x, last = self.conv(x, before, frame)
         x = taps(self.hook_x, self.act(taps(self.hook_conv, x)))
         dt, b, c = self.x_proj(x).split([m.dt_rank, m.d_state, m.d_state], -1)
+        if self.dt_norm is not None and self.b_norm is not None and self.c_norm is not None:
+            dt, b, c = self.dt_norm(dt, taps), self.b_norm(b, taps), self.c_norm(c, taps)
         dt = taps(self.hook_dt, F.softplus(upcast(self.dt_proj(dt))))
         b, c = taps(self.hook_B, b), taps(self.hook_C, c)
         state = None if past is None else past.recall(self.layer, "state", len(x))
@@ -140,6 +151,7 @@ def words(c: StackConfig) -> str:
     )
 
 
+NORMED = Where("norms inside", lambda c: c.mixer.norm_eps is not None)
 CHANNELS, DIRECTION = "batch pos d_inner", "batch pos d_state"
 
 MIXER = Mixer(
@@ -150,6 +162,28 @@ MIXER = Mixer(
         Kind("mixer.hook_in_proj", "batch pos 2*d_inner", "both branches: x, then the gate"),
         Kind("mixer.hook_conv", CHANNELS, "x after the convolution, before its activation function"),
         Kind("mixer.hook_x", CHANNELS, "x as the state space reads it"),
+        *(
+            kind
+            for name, what, width in (
+                ("dt", "what step sizes are made of", "dt_rank"),
+                ("b", "B", "d_state"),
+                ("c", "C", "d_state"),
+            )
+            for kind in (
+                Kind(
+                    f"mixer.{name}_norm.hook_scale",
+                    "batch pos 1",
+                    f"what the norm on {what} divides by",
+                    NORMED,
+                ),
+                Kind(
+                    f"mixer.{name}_norm.hook_normalized",
+                    f"batch pos {width}",
+                    f"{what}: normalised, before gain",
+                    NORMED,
+                ),
+            )
+        ),
         Kind("mixer.hook_dt", CHANNELS, "step sizes Δ: how far each channel forgets and writes"),
         Kind("mixer.hook_B", DIRECTION, "where in the state is written"),
         Kind("mixer.hook_C", DIRECTION, "where in the state is read"),

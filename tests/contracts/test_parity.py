@@ -426,6 +426,17 @@ def skip_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return cfg, _changed(state, "mixer.D.weight", torch.zeros_like)
 
 
+@bug("jamba", "experts")
+def gain_of_steps_forgotten(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _changed(state, "dt_norm.weight", torch.ones_like)
+
+
+@bug("jamba", "experts")
+def expert_weights_rescaled(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.stack.experts is not None
+    return _stack(cfg, experts=replace(cfg.stack.experts, normalize=True)), state
+
+
 @bug("mamba2", "tied")
 def steps_without_limits(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return _mixer(cfg, dt_min=0.0, dt_max=None), state

@@ -76,7 +76,10 @@ def info(model: Model, as_json: Json = False) -> None:
     table = Table("site", "number", "shape", "meaning", box=None, pad_edge=False)
     for kind in found.site_kinds:
         table.add_row(kind.kind, str(kind.count), kind.shape, kind.meaning + (" *" if kind.extra else ""))
-    console.print(f"\n{found.n_sites} sites; in a block they begin with blocks.<layer>.", highlight=False)
+    console.print("\nWhat edits mean here:", highlight=False)
+    for line in found.edits:
+        console.print(f"  {line}", highlight=False)
+    console.print(f"\n{found.n_sites} sites; in a block they begin with {found.blocks}", highlight=False)
     console.print(table)
     if any(kind.extra for kind in found.site_kinds):
         console.print("* made only when asked for by name", style="dim")

@@ -10,6 +10,7 @@ from typing import Any
 
 from lens.checkpoint import LazyTensors
 from lens.config import MixerConfig, ModelConfig, PoolerConfig, SourceConfig, StackConfig
+from lens.edits_in_words import edits_in_words
 from lens.load import read
 from lens.mixer import mixer_at
 from lens.parameters import aliases_of, shapes_of
@@ -39,10 +40,12 @@ class Description:
     licence: str
     family: str
     words: list[str]
+    edits: list[str]
     n_parameters: int
     memory: dict[str, int]
     sizes: dict[str, int | None]
     n_sites: int
+    blocks: str  # what the names of sites in a block begin with
     site_kinds: list[SiteKind]
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def describe(name_or_path: str | Path, progress: Progress = silent) -> Descripti
         licence=checkpoint.card.get("licence") or "not stated",
         family=cfg.family,
         words=in_words(cfg),
+        edits=edits_in_words(cfg),
         n_parameters=n,
         memory={"float32": 4 * n, "bfloat16": 2 * n},
         sizes={
@@ -84,6 +88,7 @@ def describe(name_or_path: str | Path, progress: Progress = silent) -> Descripti
             "n_ctx": cfg.n_ctx,
         },
         n_sites=len(sites),
+        blocks="blocks.<layer>." if cfg.source is None else "encoder.<layer>. or decoder.<layer>.",
         site_kinds=[
             SiteKind(kind, counts[kind], firsts[kind].shape, firsts[kind].meaning, firsts[kind].extra)
             for kind in counts
@@ -238,14 +243,16 @@ def _norms(c: StackConfig) -> str:
 def _attention(c: StackConfig) -> str:
     shared = "" if c.n_kv_heads == c.n_heads else f" sharing {c.n_kv_heads} key/value heads"
     text = f"attention: {c.n_heads} heads of {c.d_head}{shared}{', causal' if c.causal else ', in both directions'}"
-    windows = sorted({w for w in c.windows or () if w is not None})
+    windows = sorted({w for w in c.windows or () if isinstance(w, int)})
     if windows:
-        n = sum(w is not None for w in c.windows or ())
+        n = sum(isinstance(w, int) for w in c.windows or ())
         which = " or ".join(map(str, windows))
         reach = (
             f"the last {which} positions" if c.causal else f"less than {which} positions away on both sides"
         )
         text += f", {n} of {c.n_layers} layers see {reach}"
+    for pattern, n in Counter(w for w in c.windows or () if isinstance(w, Strided | Fixed)).items():
+        text += f", {n} of {c.n_layers} layers see {pattern.words}"
     if c.global_tokens:
         text += ", global tokens see and are seen from everywhere"
     if c.qk_norm:

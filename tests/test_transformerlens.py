@@ -22,9 +22,12 @@ from lens.tokens import Tokenizer
 from tests import zoo
 from tests.parity import SPECIMENS, ours, prompts, relative_error
 
-ELSEWHERE = "albert bart bert deberta_v2 distilbert jamba longformer marian mt5 roberta switch_transformers t5 vit".split()
-"""Families that are compared with Hugging Face only: encoders, encoder–decoders, vision models and hybrids, of whose sites
-TransformerLens 4.3 has few, or which it does not run."""
+ELSEWHERE = (
+    *"albert bart bert deberta_v2 distilbert longformer marian mt5 roberta switch_transformers t5 vit".split(),
+    "jamba",
+)
+"""Families that are compared with Hugging Face only: encoders, encoder–decoders, vision models and hybrids, of whose
+sites TransformerLens 4.3 has few, or which it does not run."""
 
 RECURRENT = {
     "mamba": "hook_resid_pre hook_resid_post mixer.hook_in_proj",

@@ -35,7 +35,7 @@ def moved(
     given: object = None,
 ) -> Tensor:
     """Where an edit changes what is read: True per axis of positions, [p] or whatever the site has first."""
-    given = prompts(2) if given is None else given
+    given = prompts(2)
     before = model.run_with_cache(given, [read])[1][read]
     after = model.run_with_cache(given, [read], edits={edited: edit})[1][read]
     return (before - after).abs().flatten(2).amax((0, 2)) > 1e-9

@@ -140,7 +140,8 @@ class Attention(Heads):
 
     def seers(self, inputs: Streams, taps: AnyTaps) -> Seers:
         """Queries, keys and values of the tokens that see everything, [b h p e]."""
-        found = project(inputs, (self.q_global, self.k_global, self.v_global), (self.cfg.n_heads,) * 3)
+        h, maps = self.cfg.n_heads, (self.q_global, self.k_global, self.v_global)
+        found = project(inputs, maps, (h, h, h))
         sites = (self.hook_q_global, self.hook_k_global, self.hook_v_global)
         q, k, v = (taps(site, x).transpose(1, 2) for site, x in zip(sites, found, strict=True))
         return q, k, v

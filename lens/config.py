@@ -13,6 +13,7 @@ from lens.front_ends import MelConfig, PatchConfig
 from lens.plain import Open, from_plain, to_plain
 from lens.position_schemes import Buckets, Disentangled, Rotary, RotaryScaling  # noqa: F401
 from lens.registry import Registry
+from lens.sparsity import Fixed, Sparsity, Strided  # noqa: F401
 
 Placement = Literal["in", "out", "add"]
 
@@ -150,7 +151,7 @@ class StackConfig:
     attn_scale: float | None = None  # None: d_head ** -0.5
     attn_softcap: float | None = None  # scores become c * tanh(scores / c): Gemma-2
     qk_norm: Literal["head", "all"] | None = None  # over one head, or all heads before splitting (OLMo-2)
-    windows: tuple[int | None, ...] | None = None  # per layer: positions visible, itself included
+    windows: tuple[int | Sparsity | None, ...] | None = None  # per layer: which or how many are visible
     rotary: tuple[Rotary | None, ...] | None = None  # per layer
     relative: Buckets | Disentangled | None = None
     global_tokens: Literal["asked", "first"] | None = None  # see and are seen from everywhere: Longformer
@@ -214,7 +215,7 @@ class StackConfig:
             return ()
         return tuple(sorted(self.relative.terms))
 
-    def window(self, layer: int) -> int | None:
+    def window(self, layer: int) -> int | Sparsity | None:
         return self.windows[layer] if self.windows else None
 
     def rotary_at(self, layer: int) -> Rotary | None:

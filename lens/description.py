@@ -17,6 +17,7 @@ from lens.parameters import aliases_of, shapes_of
 from lens.progress import Progress, silent
 from lens.sites import sites_of
 from lens.sources import open_checkpoint
+from lens.sparsity import Fixed, Strided
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def edits_in_words(cfg: ModelConfig) -> list[str]:
 
 def _of_stack(c: StackConfig) -> list[str]:
     reach = "that position and those after it" if c.causal else "all positions"
-    local = c.stages is not None or any(window is not None for window in c.windows or ())
+    local = c.stages is not None or any(isinstance(window, int) for window in c.windows or ())
     lines = [
         f"an edit at one position reaches {reach}{', a window further with each block' if local else ''}"
     ]

@@ -29,11 +29,11 @@ class Encoded:
     def n_rows(self) -> int:
         return self.stream.shape[0]
 
-    def plainly_causal(self, window: int | None) -> bool:
+    def plainly_causal(self, window: object) -> bool:
         """Every position of the target looks at every one of the source."""
         return False
 
-    def mask(self, window: int | None) -> Bool[Tensor, "b 1 1 k"] | None:
+    def mask(self, window: object) -> Bool[Tensor, "b 1 1 k"] | None:
         """True where the source is not padding; None where it nowhere is."""
         return None if self.valid is None else self.valid[:, None, None, :]
 

@@ -15,6 +15,9 @@ from torch import Tensor
 from lens import rotary
 from lens.config import Rotary
 from lens.encoded import Encoded
+from lens.sparsity import Sparsity
+
+Window = int | Sparsity | None
 
 
 class Frame:
@@ -45,42 +48,39 @@ class Frame:
         self.encoded: Encoded | None = None  # what cross-attention looks at
         self.ends: Int[Tensor, " b"] | None = None  # where texts' vectors are read, if not at the first token
         self._made: dict[Any, Any] = {}
-        self._masks: dict[int | None, Tensor | None] = {}
+        self._masks: dict[Window, Tensor | None] = {}
         self._tables: dict[Rotary, tuple[Tensor, Tensor]] = {}
         if valid is None:
             self.positions: Int[Tensor, "b p"] = torch.arange(past, past + n, device=self.device)[None]
         else:  # padding does not count: a padded prompt gets the positions it would have alone
             self.positions = (valid.long().cumsum(-1) - 1).clamp(min=0)[:, past:]
 
-    def plainly_causal(self, window: int | None) -> bool:
+    def plainly_causal(self, window: Window) -> bool:
         """Is the mask just a triangle, which the fused kernel makes itself?"""
-        narrow = window is not None and window < self.past + self.n
+        narrow = window is not None and (not isinstance(window, int) or window < self.past + self.n)
         plain = self.valid is None and self.global_tokens is None
         return self.causal and plain and self.past == 0 and not narrow
 
-    def mask(self, window: int | None) -> Bool[Tensor, "b 1 p k"] | None:
+    def mask(self, window: Window) -> Bool[Tensor, "b 1 p k"] | None:
         """True where a query may look at a key; None where it may look everywhere.
 
         A padding query looks at itself, so that no row is empty.
         """
         total = self.past + self.n
-        window = None if window is not None and window >= total else window
+        window = None if isinstance(window, int) and window >= total else window
         if window not in self._masks:
             self._masks[window] = self._make_mask(window, total)
         return self._masks[window]
 
-    def _make_mask(self, window: int | None, total: int) -> Tensor | None:
+    def _make_mask(self, window: Window, total: int) -> Tensor | None:
         if self.valid is None and window is None and (not self.causal or self.n == 1):
             return None
         k = torch.arange(total, device=self.device)
         q = k[self.past :, None]
         seen = (k <= q if self.causal else torch.ones_like(k <= q))[None]
         if window is not None:  # distance is counted in tokens, without padding between them
-            place = k[None] if self.valid is None else self.valid.long().cumsum(-1)
-            apart = place[:, self.past :, None] - place[:, None, :]
-            seen = seen & (apart < window)
-            if not self.causal:
-                seen = seen & (apart > -window)
+            place = k[None] if self.valid is None else self.valid.long().cumsum(-1) - 1
+            seen = seen & self._within(window, place[:, self.past :, None], place[:, None, :])
         if self.global_tokens is not None:
             chosen = self.global_tokens
             seen = seen | chosen[:, None, :] | chosen[:, self.past :, None]
@@ -92,6 +92,15 @@ class Frame:
         """How far each key is behind (above 0) or in front of its query, in tokens that are not padding."""
         if self.valid is None:
             place = torch.arange(self.past + self.n, device=self.device)[None]
+    def _within(
+        self, window: int | Sparsity, q: Int[Tensor, "b p 1"], k: Int[Tensor, "b 1 k"]
+    ) -> Bool[Tensor, "b p k"]:
+        """What a window or a sparse pattern lets a query see, for places counted in tokens."""
+        if not isinstance(window, int):
+            return window.sees(q, k)
+        seen = q - k < window
+        return seen if self.causal else seen & (q - k > -window)
+
         else:
             place = (self.valid.long().cumsum(-1) - 1).clamp(min=0)
         return place[:, None, :] - place[:, self.past :, None]

@@ -88,10 +88,6 @@ class Frame:
             seen = (seen & self.valid[:, None, :]) | (k == q)
         return seen[:, None]
 
-    def distances(self) -> Int[Tensor, "b p k"]:
-        """How far each key is behind (above 0) or in front of its query, in tokens that are not padding."""
-        if self.valid is None:
-            place = torch.arange(self.past + self.n, device=self.device)[None]
     def _within(
         self, window: int | Sparsity, q: Int[Tensor, "b p 1"], k: Int[Tensor, "b 1 k"]
     ) -> Bool[Tensor, "b p k"]:
@@ -101,6 +97,10 @@ class Frame:
         seen = q - k < window
         return seen if self.causal else seen & (q - k > -window)
 
+    def distances(self) -> Int[Tensor, "b p k"]:
+        """How far each key is behind (above 0) or in front of its query, in tokens that are not padding."""
+        if self.valid is None:
+            place = torch.arange(self.past + self.n, device=self.device)[None]
         else:
             place = (self.valid.long().cumsum(-1) - 1).clamp(min=0)
         return place[:, None, :] - place[:, self.past :, None]

@@ -19,9 +19,9 @@ from lens.mixers.performer import Performer
 from lens.mixers.retnet import RetNet
 from lens.mixers.rwkv import Rwkv
 from lens.model import Transformer
+from lens.sparsity import Fixed, Strided
 from tests.zoo import D_VOCAB
 
-from lens.sparsity import Fixed, Strided
 N_LAYERS, N_CTX = 3, 40
 HEADLESS = {"n_heads": 0, "d_head": 0, "n_kv_heads": 0}
 MAMBA = Mamba(d_inner=24, d_state=3, dt_rank=2, conv_width=3)
@@ -88,6 +88,11 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
         "plain": {"mixer": Rwkv(d_attn=12), **HEADLESS},
         "halved": {"mixer": (Rwkv(d_attn=16), Rwkv(d_attn=8), None), "halve_every": 1},
     },
+    "attention": {
+        "strided": {"windows": (Strided(stride=3), None, Strided(stride=2, part="far"))},
+        "fixed": {"windows": (Fixed(block=3, part="near"), Fixed(block=4, part="far", summary=2), 2)},
+        "both": {"windows": (Fixed(block=2), Strided(stride=4, part="near"), None), "causal": False},
+    },
 }
 """Fields of a `StackConfig` by the mixer's name, or `attention`, and one of its own; those left out are below."""
 
@@ -112,11 +117,6 @@ def config(mixer: str, name: str) -> ModelConfig:
         unembed=UnembedConfig(d_vocab=D_VOCAB, d_embed=16),
     )
 
-    "attention": {
-        "strided": {"windows": (Strided(stride=3), None, Strided(stride=2, part="far"))},
-        "fixed": {"windows": (Fixed(block=3, part="near"), Fixed(block=4, part="far", summary=2), 2)},
-        "both": {"windows": (Fixed(block=2), Strided(stride=4, part="near"), None), "causal": False},
-    },
 
 @cache
 def model(mixer: str, name: str, dtype: torch.dtype = torch.float64) -> Transformer:

@@ -64,21 +64,30 @@ def _bind(function: HookFunction, point: HookPoint) -> Edit:
 def hooked(model: Any, fwd_hooks: Hooks = (), bwd_hooks: Hooks = ()) -> Iterator[Any]:
     """All runs of `model` inside the block, in this context only, pass through these hooks."""
     taps = Taps(edits=edits_from(fwd_hooks, model.sites), gradients=edits_from(bwd_hooks, model.sites))
+    with tapped(model, taps):
+        yield model
+
+
+@contextmanager
+def tapped(model: Any, taps: Taps) -> Iterator[None]:
+    """All runs of `model` inside the block, in this context only, pass through `taps`, where it can act."""
     token = _active.set((*_active.get(), (id(model), taps)))
     try:
-        yield model
+        yield
     finally:
         _active.reset(token)
 
 
 def joined(model: Any, taps: AnyTaps) -> AnyTaps:
-    """`taps` behind the context hooks that are active on `model` here, outermost first."""
+    """`taps` behind the hooks that stand on `model` and those of this context, outermost first."""
     mine = [outer for owner, outer in _active.get() if owner == id(model)]
+    if model.standing.names:
+        mine = [model.standing, *mine]
     for outer in reversed(mine):
         taps = Joined(outer, taps)
     return taps
 
 
 def is_hooked(model: Any) -> bool:
-    """Are context hooks active on `model` here?"""
-    return any(owner == id(model) for owner, _ in _active.get())
+    """Are hooks active on `model` here, of this context or standing ones?"""
+    return bool(model.standing.names) or any(owner == id(model) for owner, _ in _active.get())

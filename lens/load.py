@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lens import atomic
 from lens.checkpoint import Checkpoint, Known
@@ -83,7 +84,7 @@ def save(model: Transformer, folder: str | Path, *, card: Mapping[str, Any] | No
     from safetensors.torch import save_file
 
     aliases = aliases_of(model.cfg)
-    state = {name: t.contiguous() for name, t in model.state_dict().items() if name not in aliases}
+    state = {name: t.contiguous() for name, t in nn.Module.state_dict(model).items() if name not in aliases}
     with atomic.folder(folder) as partial:
         config = {"format": "lens", "model": model.cfg.to_dict()}
         atomic.write_json(partial / "config.json", config)

@@ -53,6 +53,7 @@ class Transformer(nn.Module):
     """
 
     unembed: Unembed  # absent where `cfg.unembed` is None
+    standing: AnyTaps = OFF  # hooks on every run, in all threads; a plain model has none
 
     def __init__(
         self, cfg: ModelConfig, tokenizer: Any = None, *, preprocessing: dict[str, Any] | None = None,

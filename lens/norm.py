@@ -28,6 +28,10 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if self.centred else None
         self.hook_scale, self.hook_normalized = f"{site}.hook_scale", f"{site}.hook_normalized"
 
+    # TransformerLens's names
+    w = property(lambda self: self.gain)  # [d]
+    b = property(lambda self: torch.zeros_like(self.weight) if self.bias is None else self.bias)  # [d]
+
     @property
     def gain(self) -> Tensor:
         """What the normalised activation is multiplied by, [d]."""

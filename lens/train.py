@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from lens.config import ModelConfig
 from lens.mixer import mixer_at
@@ -176,7 +176,7 @@ def _on(device: torch.device, batch: Any) -> Any:
 
 def _copy(model: Transformer) -> Transformer:
     """The same weights in tensors of their own, frozen."""
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().clone() for name, tensor in nn.Module.state_dict(model).items()}
     origin = f"{model.origin.removesuffix(', trained')}, trained".removeprefix(", ")
     return _frozen(model.cfg, state, model.tokenizer, origin)
 

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from circuits.metrics import METRICS
-from circuits.places import place
+from dashboard.head_groups import node_name
+from dashboard.image_sets import UPLOADED
 from dashboard.plain import plain
 from lens.nearest import unknown
 
@@ -31,7 +32,8 @@ class View:
     `query`: which position is locked in the attention picture; with `layer` a cell of layers × positions. `site`:
     what is patched, over `over` pairs, in which `direction`; `receiver`: where paths end. `other`: a second run to
     compare with. `group`: a named group of nodes of the run. `probe`: a folder of probes, `target`: what they read.
-    `sort`: what heads are ranked by. `beside`: what a head is compared with.
+    `sort`: what heads are ranked by. `beside`: what a head is compared with. `image`, `other_image`: images, by index
+    or as uploaded. `second`: the second text of a pair that an encoder reads.
     """
 
     model: str | None = None
@@ -57,6 +59,9 @@ class View:
     target: str | None = None
     sort: str | None = None
     beside: str | None = None
+    image: str | None = None
+    other_image: str | None = None
+    second: str | None = None
 
     def params(self, **changes: Any) -> dict[str, str]:
         """The address of this view, with some fields changed."""
@@ -91,7 +96,13 @@ def _direction(name: str, value: str) -> str:
 
 
 def _node(name: str, value: str) -> str:
-    return place(value).name
+    return node_name(value)
+
+
+def _image(name: str, value: str) -> str:
+    if UPLOADED.fullmatch(value) or (value.isascii() and value.isdigit() and len(value) < 8):
+        return value
+    raise ValueError(f"{name}={value[:40]!r} is no index of an image")
 
 
 def _count(least: int) -> Callable[[str, str], int]:
@@ -127,6 +138,9 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "target": _text,
     "sort": _text,
     "beside": _text,
+    "image": _image,
+    "other_image": _image,
+    "second": _prompt,
 }
 
 

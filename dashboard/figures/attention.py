@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 
 
 class AttentionPayload(TypedDict):
-    """What `components/attention` draws. `packed`: weights [q, k] in 65536 levels, little endian, base64."""
+    """What `components/attention` draws. `packed`: weights [q, k] in 65536 levels, little endian, base64.
+
+    `tokens` look at `keys`; None: at themselves. `listed`: whether they are shown as running text as well; `names` are
+    what queries and keys are called.
+    """
 
     title: str
     tokens: list[str]
+    keys: list[str] | None
     packed: str
     causal: bool
+    listed: bool
+    names: list[str]
 
 
 def without_sink(pattern: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -44,19 +51,32 @@ def weighted_by(pattern: NDArray[np.floating], sizes: NDArray[np.floating]) -> N
 
 
 def attention_payload(
-    pattern: NDArray[np.floating], tokens: Sequence[str], *, title: str, causal: bool = True
+    pattern: NDArray[np.floating],
+    tokens: Sequence[str],
+    *,
+    title: str,
+    causal: bool = True,
+    keys: Sequence[str] | None = None,
+    listed: bool = True,
+    names: tuple[str, str] = ("query", "key"),
 ) -> AttentionPayload:
-    """The picture of a pattern [q, k] over `tokens`.
+    """The picture of a pattern [q, k] over `tokens`, which look at themselves or at `keys`.
 
     Raises:
-        ValueError: the pattern is not square or does not have one row per token.
+        ValueError: the pattern does not have one row per token and one column per key.
     """
-    if pattern.shape != (len(tokens), len(tokens)):
-        raise ValueError(f"a pattern of shape {tuple(pattern.shape)} does not fit {len(tokens)} tokens")
+    across = f" and {len(keys)} keys" if keys is not None else ""
+    if pattern.shape != (len(tokens), len(tokens if keys is None else keys)):
+        raise ValueError(
+            f"a pattern of shape {tuple(pattern.shape)} does not fit {len(tokens)} tokens{across}"
+        )
     levels = np.rint(np.clip(pattern, 0.0, 1.0) * 65535).astype("<u2")
     return {
         "title": title,
         "tokens": list(tokens),
+        "keys": None if keys is None else list(keys),
         "packed": base64.b64encode(np.ascontiguousarray(levels).tobytes()).decode(),
-        "causal": causal,
+        "causal": causal and keys is None,
+        "listed": listed,
+        "names": list(names),
     }

@@ -25,11 +25,17 @@ class GalleryPayload(TypedDict):
     """What `components/gallery` draws. `about` has one line per head, layer by layer.
 
     Where it is `ranked`, `order` are the heads that are shown, by their number layer by layer, with a label each.
+    `letter` is the first of the heads' names. A square is `tile` pixels wide and `tall` high; `most` is the weight of
+    full colour. With a `backdrop` (a PNG in base64, or ""), squares are heat over that picture.
     """
 
     title: str
+    letter: str
     png: str
+    backdrop: str
+    most: float
     tile: int
+    tall: int
     layers: int
     heads: int
     rows: int
@@ -43,20 +49,21 @@ class GalleryPayload(TypedDict):
 
 
 def pool(patterns: NDArray[np.floating], side: int = TILE) -> NDArray[np.uint8]:
-    """Weights [h, q, k] in 0…1 to levels [h, t, t], t = min(q, side), max-pooled where q is larger."""
-    n = patterns.shape[-1]
-    if n > side:
-        starts = np.arange(side) * n // side
-        patterns = np.maximum.reduceat(np.maximum.reduceat(patterns, starts, axis=1), starts, axis=2)
+    """Weights [h, q, k] in 0…1 to levels [h, t, u], t = min(q, side), u = min(k, side), max-pooled where there are
+    more."""
+    for axis in (1, 2):
+        n = patterns.shape[axis]
+        if n > side:
+            patterns = np.maximum.reduceat(patterns, np.arange(side) * n // side, axis=axis)
     return np.rint(255 * np.sqrt(np.clip(patterns, 0.0, 1.0))).astype(np.uint8)
 
 
 def montage(tiles: NDArray[np.uint8]) -> bytes:
-    """Levels [l, h, t, t] to a PNG of h · t by l · t pixels whose palette is opacity."""
+    """Levels [l, h, t, u] to a PNG of h · u by l · t pixels whose palette is opacity."""
     from PIL import Image
 
-    layers, heads, side, _ = tiles.shape
-    levels = tiles.transpose(0, 2, 1, 3).reshape(layers * side, heads * side)
+    layers, heads, tall, wide = tiles.shape
+    levels = tiles.transpose(0, 2, 1, 3).reshape(layers * tall, heads * wide)
     image = Image.fromarray(np.ascontiguousarray(levels)).convert("P")
     image.putpalette([v for level in range(256) for v in (255 - level,) * 3])
     buffer = io.BytesIO()
@@ -77,8 +84,12 @@ def gallery_payload(
     title: str,
     order: list[int] | None = None,
     labels: list[str] | None = None,
+    letter: str = "a",
+    backdrop: str = "",
+    most: float = 1.0,
+    largest: int = 110,
 ) -> GalleryPayload:
-    """The gallery of `tiles` [l, h, t, t] for a prompt of `n_tokens`; `about` is one line per head.
+    """The gallery of `tiles` [l, h, t, u] for a prompt of `n_tokens`; `about` is one line per head.
 
     With `order`, only these heads (layer · heads + head) in this order, with a label each; None: all, by layer.
 
@@ -87,19 +98,25 @@ def gallery_payload(
     """
     if len(order or ()) != len(labels or ()):
         raise ValueError(f"{len(labels or ())} labels do not fit {len(order or ())} heads")
-    layers, heads, side, _ = tiles.shape
+    layers, heads, tall, side = tiles.shape
     blocks = blocks_for(layers, heads)
     rows = -(-layers // blocks)
     return {
         "title": title,
+        "letter": letter,
         "png": base64.b64encode(montage(tiles)).decode(),
+        "backdrop": backdrop,
+        "most": most,
         "tile": side,
+        "tall": tall,
         "layers": layers,
         "heads": heads,
         "rows": rows,
         "blocks": -(-layers // rows),
-        "largest": max(40, min(110, 560 // rows)),
-        "pooled": f"{n_tokens} tokens, max-pooled to {side} × {side}" if n_tokens > side else "",
+        "largest": max(40, min(largest, 560 // rows)),
+        "pooled": f"{n_tokens} tokens, max-pooled to {tall} × {side}"
+        if n_tokens > max(side, tall) and not backdrop
+        else "",
         "about": about,
         "ranked": order is not None,
         "order": order or [],

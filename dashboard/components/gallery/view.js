@@ -68,24 +68,34 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   frame.setAttribute("aria-label", data.title);
   canvas.setAttribute("aria-label", data.title);
   root.querySelector(".pooled").textContent = data.pooled;
+  root.querySelector(".most").textContent = data.most === 1 ? "1" : data.most.toFixed(2);
+  frame.classList.toggle("over", data.backdrop !== "");
+  root.querySelector(".what").textContent = data.backdrop
+    ? "In every square: the picture, and the brighter the colour, the more is looked at that patch"
+    : "In every square: rows are queries, columns are keys";
+  const behind = data.backdrop ? new Image() : null;
 
-  const name = ([layer, head]) => `a${layer}.h${head}`;
+  const name = ([layer, head]) => `${data.letter}${layer}.h${head}`;
   const about = (at) => data.about[at[0] * data.heads + at[1]];
   const same = (a, b) => !!a && !!b && a[0] === b[0] && a[1] === b[1];
 
   const draw = () => {
-    if (!image.complete || !image.naturalWidth) return;
+    if (!image.complete || !image.naturalWidth || (behind && !(behind.complete && behind.naturalWidth))) return;
     layout = arrange(data, Math.max(200, frame.clientWidth));
     const pen = sized(canvas, layout.width, layout.height), { cell } = layout;
     const text = variable(frame, "--st-text-color"), inner = cell - GAP;
-    const sheet = tinted(image, variable(frame, "--heat"));
+    const sheet = tinted(image, variable(frame, behind ? "--glow" : "--heat"));
     pen.font = `11px ${variable(frame, "--st-font") || "sans-serif"}`;
     pen.imageSmoothingEnabled = false;
     const square = (layer, head, [x, y]) => {
       pen.globalAlpha = 1;
       pen.fillStyle = variable(frame, "--st-secondary-background-color");
       pen.fillRect(x, y, inner, inner);
-      pen.drawImage(sheet, head * data.tile, layer * data.tile, data.tile, data.tile, x, y, inner, inner);
+      if (behind) {
+        pen.drawImage(behind, x, y, inner, inner);
+        pen.globalAlpha = 0.85;
+      }
+      pen.drawImage(sheet, head * data.tile, layer * data.tall, data.tile, data.tall, x, y, inner, inner);
     };
     data.order.forEach((number, i) => {
       const at = [Math.floor(number / data.heads), number % data.heads], place = layout.box(...at);
@@ -136,6 +146,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   followTheme(frame, signal, draw);
   image.addEventListener("load", draw, on);
   image.src = `data:image/png;base64,${data.png}`;
+  behind?.addEventListener("load", draw, on);
+  if (behind) behind.src = `data:image/png;base64,${data.backdrop}`;
   let width = 0;
   const observer = new ResizeObserver(() => { if (frame.clientWidth !== width) { width = frame.clientWidth; draw(); } });
   observer.observe(frame);

@@ -16,10 +16,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from lens import arguments
 from lens.config import ModelConfig
-from lens.family import read
 from lens.model import Transformer
-from tests import zoo
-from tests.parity import SPECIMENS, inputs, padding, prompts, sides
+from tests.parity import MIXERS, SPECIMENS, inputs, ours, padding, prompts, sides
 
 DEVICE = "fakegpu"
 
@@ -55,7 +53,10 @@ def attempt(cfg: ModelConfig, reference: Transformer) -> None:
             with torch.device(DEVICE):
                 model = Transformer(cfg)
             given = inputs(reference, prompts(), padding(side)).to(DEVICE)
-            outputs: list[Tensor] = [model(given), *model.run_with_cache(given)[1].values()]
+            outputs: list[Tensor] = [
+                model(given),
+                *model.run_with_cache(given, list(model.sites))[1].values(),
+            ]
             for output in outputs:
                 assert output.device.type == DEVICE, output.device
 
@@ -63,9 +64,8 @@ def attempt(cfg: ModelConfig, reference: Transformer) -> None:
 def main() -> None:
     without_values()
     library, n = register(), 0
-    for family, name in SPECIMENS:
-        hf = zoo.hugging_face(family, name)
-        reference = Transformer.from_state(*read(hf.config.to_dict(), hf.state_dict()))
+    for family, name in [*SPECIMENS, *MIXERS]:
+        reference = ours(family, name)
         stacks = [reference.cfg.stack, *([reference.cfg.source.stack] if reference.cfg.source else [])]
         if any(stack.experts is not None for stack in stacks):
             continue

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lens import sounds, text
+from lens import images, sounds, text
 from lens.config import EmbedConfig, ModelConfig, PatchConfig, StackConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
@@ -81,7 +81,7 @@ def is_stream(given: Any, cfg: ModelConfig) -> bool:
 def _reads_source(given: Any, cfg: ModelConfig) -> bool:
     """Does a run of this begin with the encoder?"""
     if isinstance(given, ModelInputs):
-        return isinstance(given.source, ModelInputs)
+        return isinstance(given.source, ModelInputs) or images.of_source(given, cfg)
     return not is_stream(given, cfg)
 
 
@@ -152,8 +152,9 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     elif not isinstance(given, ModelInputs):
         given = text.to_inputs(model, given)
     given = replace(given, mask=given.mask if mask is None else mask)
-    if given.mask is not None and model.cfg.stack.stages is not None:
-        raise ValueError(f"{model.cfg.name} reads whole images: nothing of them can be masked")
+    if given.mask is not None and (model.cfg.stack.stages is not None or model.cfg.embed.empty):
+        what = "of its object queries" if model.cfg.embed.empty else "of them"
+        raise ValueError(f"{model.cfg.name} reads whole images: nothing {what} can be masked")
     if given.source is not None and model.cfg.source is None:
         raise ValueError(f"{model.cfg.name} has no encoder that could read a source")
     if given.stream is not None:
@@ -167,6 +168,9 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     if given.image is not None or given.mel is not None:
         what = "images" if given.mel is None else "sounds"
         raise ValueError(f"{model.cfg.name} reads tokens, not {what}")
+    if model.cfg.embed.empty:
+        images.check_queries(given, model.cfg)
+        return given.to(model.device)
     return replace(given, ids=tokens(given, model.cfg.embed, model.cfg.name)).to(model.device)
 
 
@@ -202,8 +206,13 @@ def with_source(model: Transformer, given: Any, mask: Tensor | None) -> tuple[An
     if is_stream(given, cfg) or isinstance(given, ModelInputs):
         given = given if isinstance(given, ModelInputs) else ModelInputs(stream=given)
         source = given.source
+        if images.of_source(given, cfg):
+            source, given = given, ModelInputs()
     elif isinstance(given, Tensor) and not sounds.reads(cfg):
-        source, given, mask = ModelInputs(ids=given, mask=mask), ModelInputs(), None
+        source = (
+            ModelInputs(image=given, mask=mask) if images.reads(cfg) else ModelInputs(ids=given, mask=mask)
+        )
+        given, mask = ModelInputs(), None
     else:
         given = text.to_inputs(model, given)
         source = given.source
@@ -218,9 +227,11 @@ def with_source(model: Transformer, given: Any, mask: Tensor | None) -> tuple[An
 
 
 def _checked_source(model: Transformer, source: ModelInputs) -> ModelInputs:
-    """A source as the encoder takes it: a stream, mel frames or ids."""
+    """A source as the encoder takes it: images or their features, a stream, mel frames or ids."""
     cfg = model.cfg
     assert cfg.source is not None
+    if images.reads(cfg):
+        return images.checked(source, cfg, model.dtype)
     if source.stream is not None:
         check_stream(source.stream, cfg.source.stack)
         return replace(source, ids=None)
@@ -249,6 +260,8 @@ def check_stream(stream: Tensor, c: StackConfig, layer: int = 0) -> None:
 
 def n_positions(embed: EmbedConfig, given: ModelInputs) -> int:
     """How many positions a run of these has."""
+    if given.features is not None and given.stream is None:
+        return prod(given.features.shape[2:])
     return given.n if given.stream is not None or embed.n_fixed is None else embed.n_fixed
 
 
@@ -305,7 +318,7 @@ def check_length(cfg: ModelConfig, total: int, source: bool = False) -> None:
     """Raise where a text of `total` tokens does not fit; where only scores or states know of positions, any does."""
     part = cfg.source if source and cfg.source is not None else cfg
     table = part.embed.n_positions
-    if table is None and part.stack.endless:
+    if (table is None and part.stack.endless) or part.embed.features is not None:
         return
     limit = cfg.n_ctx if table is None else table if source else min(cfg.n_ctx, table)
     if total > limit:

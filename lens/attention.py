@@ -15,7 +15,7 @@ from lens import rotary
 from lens.config import StackConfig
 from lens.encoded import Encoded
 from lens.frame import Frame
-from lens.heads import Heads, Streams, project
+from lens.heads import Heads, Streams, placed, project
 from lens.kv import KeyValues
 from lens.norm import Norm
 from lens.relative import BucketTable, DistanceTable
@@ -68,17 +68,26 @@ class Attention(Heads):
         return self.mix(q, k, v, frame, taps, bias, seers)
 
     def across(
-        self, x: Float[Tensor, "b p d"], encoded: Encoded, taps: AnyTaps = OFF, keep: bool = False
+        self,
+        x: Float[Tensor, "b p d"],
+        encoded: Encoded,
+        taps: AnyTaps = OFF,
+        keep: bool = False,
+        where: Float[Tensor, "b2 p d"] | None = None,
     ) -> Float[Tensor, "b p d"]:
         """Cross-attention: queries of the stream x, keys and values of what the encoder made.
 
-        With `keep`, keys and values are kept there for runs that continue this one.
+        With `keep`, keys and values are kept there for runs that continue this one. `where` is added to what queries
+        read.
         """
         e = self.cfg.d_head
-        q = taps(self.hook_q, self.q(x).unflatten(-1, (-1, e))).transpose(1, 2)
+        q = taps(self.hook_q, self.q(x if where is None else x + where).unflatten(-1, (-1, e))).transpose(
+            1, 2
+        )
         found = encoded.kept.get(self.layer)
         if found is None or taps.wants(self.hook_k, self.hook_v):
-            k = taps(self.hook_k, self.k(encoded.stream).unflatten(-1, (-1, e)))
+            read = encoded.stream if encoded.where is None else encoded.stream + encoded.where
+            k = taps(self.hook_k, self.k(read).unflatten(-1, (-1, e)))
             v = taps(self.hook_v, self.v(encoded.stream).unflatten(-1, (-1, e)))
             found = (k, v)
             if keep:
@@ -108,7 +117,7 @@ class Attention(Heads):
     ) -> tuple[Float[Tensor, "b p h e"], Float[Tensor, "b p g e"], Float[Tensor, "b p g e"]]:
         """Queries, keys and values as attention uses them: normed and rotated."""
         c, e = self.cfg, self.cfg.d_head
-        q, k, v = self.projected(inputs, taps)
+        q, k, v = self.projected(placed(inputs, frame.where), taps)
         if c.qk_norm == "head":
             q, k = self.q_norm(q, taps), self.k_norm(k, taps)
         elif c.qk_norm == "all":

@@ -116,7 +116,7 @@ class Block(nn.Module):
             x = self.ln1(x, taps)
         read = self.ln3(x, taps) if self.pre and self.ln3 is not None else x
         keep = past is not None and not past.frozen
-        out = self.cross_attn.across(read, frame.encoded, taps, keep)
+        out = self.cross_attn.across(read, frame.encoded, taps, keep, frame.where)
         return taps(self.hook_resid_mid_cross, x + taps(self.hook_cross_attn_out, out))
 
     def second(

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lens.config import ClassifierConfig, PoolerConfig
+from lens.boxes import Boxes
+from lens.config import ClassifierConfig, ModelConfig, PoolerConfig
 from lens.frame import Frame
 from lens.mlp import ACTIVATIONS
 from lens.taps import OFF, AnyTaps
@@ -53,6 +54,17 @@ class Classifier(nn.Module):
         return taps(self.hook_logits, self.linear(x))
 
 
+HEADS = ("pooler.", "classifier.", "boxes.")
+"""How the sites begin that are read only where they are looked at, or where classes are all there is."""
+
+
+def heads(cfg: ModelConfig) -> tuple[Pooler | None, Classifier | None, Boxes | None]:
+    """What a model says of its last stream beside the logits of an unembedding."""
+    pooler = None if cfg.pooler is None else Pooler(cfg.pooler, cfg.d_model)
+    classifier = None if cfg.classifier is None else Classifier(cfg.classifier, cfg.d_model)
+    return pooler, classifier, Boxes(cfg.d_model) if cfg.boxes else None
+
+
 def read_token(x: Float[Tensor, "b p d"], frame: Frame) -> Float[Tensor, "b d"]:
     """The stream where each row's vector is read: at `frame.ends`, or else at its first token."""
     return (
@@ -88,4 +100,7 @@ def classes(
     vector = mean(x, frame) if _averages(model) else read_token(x, frame)
     if model.pooler is not None:
         vector = model.pooler(vector, taps)
-    return None if model.classifier is None else model.classifier(x if of_tokens else vector, taps)
+    said = None if model.classifier is None else model.classifier(x if of_tokens else vector, taps)
+    if model.boxes is not None and taps.wants(*model.boxes.sites):
+        model.boxes(x, taps)
+    return said

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from lens.front_ends import MelConfig, PatchConfig
+from lens.front_ends import FeatureConfig, MelConfig, PatchConfig, ResNetConfig  # noqa: F401
 from lens.plain import Open, from_plain, to_plain
 from lens.position_schemes import Buckets, Disentangled, Rotary, RotaryScaling  # noqa: F401
 from lens.registry import Registry
@@ -58,7 +58,7 @@ class MixerConfig(Open):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    """Token ids, the patches of an image, or the mel frames of a sound, to the first residual stream.
+    """Token ids, the patches or a feature map of an image, or the mel frames of a sound, to the first residual stream.
 
     Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two); `sinusoidal`
     ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
@@ -70,11 +70,15 @@ class EmbedConfig:
     projected (OPT-350m; no bias) or the normalised sum, which then has `d_embed` entries (ALBERT; with bias).
     """
 
+
+    With `positions_in_attention`, positions are not added to the stream, but to what queries and keys read in every
+    layer. An `empty` stream begins at zero: its `n_positions` are object queries (DETR).
     d_vocab: int
     d_embed: int
     n_positions: int | None = None
     position_offset: int = 0
     sinusoidal: bool = False
+    positions_in_attention: bool = False
     scale: float = 1.0
     n_types: int = 0
     norm_eps: float | None = None
@@ -85,7 +89,11 @@ class EmbedConfig:
 
     @property
     def n_fixed(self) -> int | None:
-        """How many positions every input has; None for texts, which have as many as they have."""
+        """How many positions every input has; None where they have as many as they have."""
+        if self.empty:
+            return self.n_positions
+    features: FeatureConfig | None = None  # likewise
+    empty: bool = False  # likewise
         front = self.patches or self.mel
         return None if front is None else front.n_positions
 
@@ -93,6 +101,11 @@ class EmbedConfig:
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Blocks of one width, over positions that are a map of `grid` rows and columns in reading order (Swin).
+    @property
+    def of_tokens(self) -> bool:
+        """Are there tokens, with a vector each?"""
+        return self.n_fixed is None and self.features is None
+
 
     After the last block, two by two positions become one of the next stage.
     """
@@ -262,12 +275,12 @@ class ClassifierConfig:
     """Logits over classes: of each text (from the pooler, or the first token) or of each token.
 
     `task` says what they tell: the label, whether a pair's second text follows its first, or at which token
-    an answer starts and ends.
+    an answer starts and ends; or which object each position found, the last class being none.
     """
 
     n_classes: int
     of: Literal["text", "token"] = "text"
-    task: Literal["label", "follows", "answer"] = "label"
+    task: Literal["label", "follows", "answer", "object"] = "label"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,8 +301,8 @@ class ModelConfig:
 
     With `vision`, this is the model of texts of two that make one vector each (CLIP), and `vision` that of images.
 
-    A model may have any of the three heads. What a run gives is the logits of the unembedding; without one,
-    those of the classifier; with neither, the last residual stream.
+    A model may have any of the three heads, and one that finds the `boxes` of objects. What a run gives is the
+    logits of the unembedding; without one, those of the classifier; with neither, the last residual stream.
     """
 
     family: str
@@ -313,6 +326,7 @@ class ModelConfig:
     n_key_value_heads = property(lambda self: self.stack.n_kv_heads)
     d_head = property(lambda self: self.stack.d_head)
     d_mlp = property(lambda self: self.stack.d_mlp)
+    boxes: bool = False
     d_vocab = property(lambda self: (self.unembed or self.embed).d_vocab)
     act_fn = property(lambda self: self.stack.act_fn)
     attn_only = property(lambda self: self.stack.d_mlp is None)

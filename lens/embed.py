@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from lens.config import EmbedConfig
 from lens.frame import Frame
+from lens.features import Features
 from lens.mel import Mel
+from lens.inputs import ModelInputs
 from lens.norm import Norm
 from lens.patches import Patches
 from lens.taps import OFF, AnyTaps
@@ -31,7 +33,8 @@ class Embed(nn.Module):
         width = cfg.d_embed if late else d_model
         self.patches = None if cfg.patches is None else Patches(cfg.patches, cfg.d_embed)
         self.mel = None if cfg.mel is None else Mel(cfg.mel, cfg.d_embed, prefix)
-        if cfg.n_fixed is None:
+        self.features = None if cfg.features is None else Features(cfg.features, cfg.d_embed, prefix)
+        if cfg.of_tokens:
             self.tokens = nn.Embedding(cfg.d_vocab, cfg.d_embed)
         self.project = nn.Linear(cfg.d_embed, d_model, bias=late) if late or cfg.d_embed != d_model else None
         rows = None if cfg.n_positions is None else cfg.n_positions + cfg.position_offset
@@ -46,12 +49,17 @@ class Embed(nn.Module):
         taps: AnyTaps = OFF,
         types: Int[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b p d"]:
-        """`given` are token ids, images, or mel frames; `types` are all 0 where they are not given."""
+        """`given` are token ids, images, features or mel frames; `types` are all 0 where they are not given."""
+        if self.cfg.empty:
+            assert self.positions is not None
+            return self.place(self.positions.weight.new_zeros(*given.shape, self.cfg.d_embed), frame, taps)
         if self.mel is not None:
             x = self.mel(given, taps)
         else:
             x = self.tokens(given) if self.patches is None else self.patches(given)
         if self.cfg.scale != 1.0:
+        elif self.features is not None:
+            x = self.features(given)
             x = x * torch.tensor(self.cfg.scale, dtype=x.dtype, device=x.device)
         late = self.cfg.project == "sum"
         if self.project is not None and not late:
@@ -61,7 +69,9 @@ class Embed(nn.Module):
             x = self.ln(x, taps)
         if self.types is not None:
             x = self.add_types(x, types, taps)
-        if self.positions is not None:
+        if self.cfg.positions_in_attention:
+            x = self.place(x, frame, taps)
+        elif self.positions is not None:
             where = self.positions(frame.positions + self.cfg.position_offset)
             if taps.wants(self.hook_pos_embed):
                 where = taps(self.hook_pos_embed, where.expand(x.shape))
@@ -73,6 +83,25 @@ class Embed(nn.Module):
         return x if self.ln is None else taps(self.hook_full_embed, x)
 
     def add_types(
+
+    def seen(self, given: ModelInputs, taps: AnyTaps = OFF) -> ModelInputs:
+        """What is embedded of what was given: of images of any size, what the backbone sees in them."""
+        return given if self.features is None else self.features.seen(given, taps)
+
+    def placed(self, frame: Frame) -> Frame:
+        """The same frame, which knows where its positions are, if attention adds them."""
+        if self.cfg.positions_in_attention and self.features is not None:
+            frame.where = self.features.places(frame)
+        elif self.cfg.positions_in_attention and self.positions is not None:
+            frame.where = self.positions(frame.positions + self.cfg.position_offset)
+        return frame
+
+    def place(self, x: Float[Tensor, "b p w"], frame: Frame, taps: AnyTaps) -> Float[Tensor, "b p w"]:
+        """The stream as it is; its positions are what attention adds, and can be edited here."""
+        if taps.wants(self.hook_pos_embed):
+            assert frame.where is not None
+            frame.where = taps(self.hook_pos_embed, frame.where.expand(x.shape))
+        return x
         self, x: Float[Tensor, "b p w"], types: Int[Tensor, "b p"] | None, taps: AnyTaps
     ) -> Float[Tensor, "b p w"]:
         """x plus the embedding of each token's type."""

@@ -16,13 +16,20 @@ KeysValues = tuple[Float[Tensor, "b k g e"], Float[Tensor, "b k g e"]]
 class Encoded:
     """The encoder's last stream after its norm, and where it is real; to attention, a frame without an order.
 
+    `where` is added to what keys read, where a model's positions are known to attention alone.
+
     `kept` holds each layer's keys and values where a run keeps them for runs that continue it.
     """
 
     global_tokens = None
 
-    def __init__(self, stream: Float[Tensor, "b k d"], valid: Bool[Tensor, "b k"] | None = None) -> None:
-        self.stream, self.valid = stream, valid
+    def __init__(
+        self,
+        stream: Float[Tensor, "b k d"],
+        valid: Bool[Tensor, "b k"] | None = None,
+        where: Float[Tensor, "b k d"] | None = None,
+    ) -> None:
+        self.stream, self.valid, self.where = stream, valid, where
         self.kept: dict[int, KeysValues] = {}
 
     @property
@@ -39,7 +46,8 @@ class Encoded:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Encoded:
         """The same with other rows: `change` acts on the first axis of every tensor."""
-        new = Encoded(change(self.stream), None if self.valid is None else change(self.valid))
+        valid, where = (None if x is None else change(x) for x in (self.valid, self.where))
+        new = Encoded(change(self.stream), valid, where)
         new.kept = {layer: (change(k), change(v)) for layer, (k, v) in self.kept.items()}
         return new
 

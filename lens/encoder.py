@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         x = self.stack(x, frame, taps)
         if self.stack.ln_final is not None:
             x = self.stack.ln_final(x, taps)
-        return Encoded(x, frame.valid)
+        return Encoded(x, frame.valid, None if frame.where is None else frame.where.expand(x.shape))
 
 
 def encoded(model: Transformer, given: ModelInputs, past: KeyValues | None, taps: AnyTaps = OFF) -> Encoded:
@@ -56,9 +56,11 @@ def encoded(model: Transformer, given: ModelInputs, past: KeyValues | None, taps
             raise ValueError(f"{model.cfg.name} needs a source: see `ModelInputs.source` and `to_inputs`")
         return past.encoded.for_rows(given.n_rows)
     if isinstance(source, ModelInputs):
+        source = model.encoder.embed.seen(source.to(model.device), taps)
         n = arguments.n_positions(model.encoder.cfg.embed, source)
         arguments.check_length(model.cfg, n, source=True)
         valid = arguments.validity(source.mask, None, n, source.n_rows, model.device)
         frame = Frame(n, valid=valid, causal=False, device=model.device, dtype=model.dtype)
-        source = model.encoder(source.to(model.device), frame, taps)
-    return Encoded(source.stream, source.valid).for_rows(given.n_rows)
+        frame.grid = None if source.features is None else (source.features.shape[2], source.features.shape[3])
+        source = model.encoder(source, model.encoder.embed.placed(frame), taps)
+    return Encoded(source.stream, source.valid, source.where).for_rows(given.n_rows)

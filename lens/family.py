@@ -99,7 +99,7 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
             "embedding: these are the weights of a model without a language-model head"
         )
     tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[EMBED]))
-    if cfg.source is not None and cfg.source.embed.n_fixed is None:
+    if cfg.source is not None and cfg.source.embed.of_tokens:
         shared = SOURCE not in state or identical(state[SOURCE], state[EMBED])
         cfg = replace(cfg, source=replace(cfg.source, shared=shared))
     cfg = replace(cfg, tied=tied)

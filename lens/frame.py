@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens import rotary
@@ -46,6 +46,10 @@ class Frame:
         self.device = valid.device if valid is not None else device
         self.global_tokens = global_tokens
         self.encoded: Encoded | None = None  # what cross-attention looks at
+        self.grid: tuple[int, int] | None = None  # rows and columns, where positions are a map of any size
+        self.where: Float[Tensor, "b p d"] | None = (
+            None  # added to what queries and keys read, if not to the stream
+        )
         self.ends: Int[Tensor, " b"] | None = None  # where texts' vectors are read, if not at the first token
         self._made: dict[Any, Any] = {}
         self._masks: dict[Window, Tensor | None] = {}

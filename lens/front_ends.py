@@ -43,3 +43,39 @@ class MelConfig:
     @property
     def n_positions(self) -> int:
         return (self.n_frames + 1) // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """A residual network of convolutions (He et al. 2015, arXiv 1512.03385): a stem, then stages of blocks.
+
+    Blocks are two convolutions over 3 × 3, or with `bottleneck` a narrow one between two over single places. The first
+    block of a stage halves rows and columns, in the first stage only with `stride_first`; in a bottleneck the middle
+    convolution does, or with `stride_early` the first.
+    """
+
+    stem: int
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    n_channels: int = 3
+    bottleneck: bool = True
+    stride_first: bool = False
+    stride_early: bool = False
+    act_fn: str = "relu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """An image of any size as a row of positions (DETR, arXiv 2005.12872): the places of a backbone's last feature map.
+
+    Their positions are sines of row and column, or vectors that were `learned` for each of `n_places` of them.
+    """
+
+    backbone: ResNetConfig
+    learned: bool = False
+    n_places: int = 50
+
+    @property
+    def width(self) -> int:
+        """Channels of the feature map."""
+        return self.backbone.widths[-1]

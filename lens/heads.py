@@ -77,6 +77,17 @@ def project(
     return q, k, v
 
 
+def placed(inputs: Streams, where: Float[Tensor, "b p d"] | None) -> Streams:
+    """What queries, keys and values read, where positions are added for the first two."""
+    if where is None:
+        return inputs
+    q, k, v = inputs if isinstance(inputs, tuple) else (inputs, inputs, inputs)
+    if q is k:
+        q = k = q + where
+        return q, k, v
+    return q + where[:, :, None], k + where[:, :, None], v
+
+
 def by_head(linear: nn.Linear, heads: int) -> Float[Tensor, "h x"]:
     """The bias of a map, head by head; zeros where there is none."""
     bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(linear.out_features)

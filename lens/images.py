@@ -6,18 +6,20 @@ Letters: b batch, c channel, y row, x column.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+import torch
 from torch import Tensor
 
 from lens.inputs import Array, ModelInputs
 
 if TYPE_CHECKING:
+    from lens.config import ModelConfig
     from lens.model import Transformer
 
 
@@ -27,18 +29,81 @@ def to_inputs(model: Transformer, given: Any) -> ModelInputs:
     Raises:
         ValueError: they are something else, the checkpoint names no processor, or Pillow is not installed.
     """
+    return ModelInputs(image=pixels(model, _pictures(model, given))["pixel_values"]).to(model.device)
+
+
+def _pictures(model: Transformer, given: Any) -> list[Any]:
     several = given if isinstance(given, list) else [given]
     if not several or not all(isinstance(one, Array | Tensor) for one in several):
         kind = type(several[0]).__name__ if several else "an empty list"
         raise ValueError(f"{model.cfg.name} reads images, arrays or pictures of Pillow, not {kind}")
-    return ModelInputs(image=pixels(model, several)).to(model.device)
+    return several
 
 
-def pixels(model: Transformer, pictures: list[Any]) -> Float[Tensor, "b c y x"]:
-    """Pictures in the size and scale that the model was trained on."""
+def reads(cfg: ModelConfig) -> bool:
+    """Does this model's encoder read images of any size?"""
+    return cfg.source is not None and cfg.source.embed.features is not None
+
+
+def of_source(given: ModelInputs, cfg: ModelConfig) -> bool:
+    """Are these images, or their features, that an encoder reads?"""
+    return reads(cfg) and given.source is None and (given.image is not None or given.features is not None)
+
+
+def source(model: Transformer, given: Any) -> ModelInputs:
+    """Pictures of several sizes, or images [b, c, y, x], as the encoder's inputs; what pads pictures is masked.
+
+    Raises:
+        ValueError: as `to_inputs`.
+    """
+    if isinstance(given, Tensor) and given.ndim == 4 and given.is_floating_point():
+        return ModelInputs(image=given)
+    made = pixels(model, _pictures(model, given))
+    mask = made.get("pixel_mask")
+    return ModelInputs(image=made["pixel_values"], mask=None if mask is None else mask.bool()).to(
+        model.device
+    )
+
+
+def checked(given: ModelInputs, cfg: ModelConfig, dtype: torch.dtype) -> ModelInputs:
+    """Images or feature maps as an encoder reads them.
+
+    Raises:
+        ValueError: they are neither, or have another shape.
+    """
+    assert cfg.source is not None and cfg.source.embed.features is not None
+    front = cfg.source.embed.features
+    x, n = given.features, front.width
+    name, wanted = "features", f"{cfg.name} reads images [batch, {front.backbone.n_channels}, row, column]"
+    if x is None:
+        x, n, name = given.image, front.backbone.n_channels, "image"
+    if x is None or given.stream is not None:
+        raise ValueError(f"{wanted} or their features [batch, {front.width}, row, column]")
+    if x.ndim != 4 or x.shape[1] != n or not x.is_floating_point():
+        raise ValueError(
+            f"{wanted} or their features, of floating type; {name} is {tuple(x.shape)} {x.dtype}"
+        )
+    if given.mask is not None and (given.mask.ndim != 3 or len(given.mask) != len(x)):
+        raise ValueError(f"the mask of images is [batch, row, column], not {tuple(given.mask.shape)}")
+    x = x.to(dtype)
+    return ModelInputs(**{name: x}, mask=given.mask)  # type: ignore[arg-type]
+
+
+def check_queries(given: ModelInputs, cfg: ModelConfig) -> None:
+    """Raise unless all object queries are there, in order: a model reads no fewer."""
+    n = cfg.embed.n_positions
+    if given.ids is None or given.ids.ndim != 2 or given.ids.shape[1] != n:
+        raise ValueError(f"{cfg.name} has {n} object queries of its own: give what its encoder reads alone")
+
+
+def pixels(model: Transformer, pictures: list[Any]) -> Mapping[str, Tensor]:
+    """What the processor makes of pictures: their pixels in the size and scale that the model was trained on."""
     cfg = model.cfg.embed.patches
-    assert cfg is not None
-    size = f"[batch, {cfg.n_channels}, {cfg.image_size[0]}, {cfg.image_size[1]}]"
+    size = (
+        f"[batch, {cfg.n_channels}, {cfg.image_size[0]}, {cfg.image_size[1]}]"
+        if cfg
+        else "[batch, channel, y, x]"
+    )
     if model.preprocessing is None:
         wanted = f"give pixels {size} as a tensor, scaled as the model was trained"
         raise ValueError(
@@ -47,8 +112,7 @@ def pixels(model: Transformer, pictures: list[Any]) -> Float[Tensor, "b c y x"]:
     if find_spec("PIL") is None:
         raise ValueError(f"pictures are read with Pillow, which is not installed; or give pixels {size}")
     processor = _processor(json.dumps(model.preprocessing), model.cfg.family)
-    made = processor(images=pictures, return_tensors="pt")
-    return made["pixel_values"]
+    return processor(images=pictures, return_tensors="pt")
 
 
 @cache

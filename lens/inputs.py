@@ -27,31 +27,36 @@ class Array(Protocol):
 class ModelInputs:
     """Inputs of one run; `Transformer.to_inputs` makes them, and every way of running takes them.
 
-    Either `ids`, or `image`s, or `mel` frames, or the `stream` that a run starts from; ids beside a stream only
-    tell where texts end, for models that pool there. `mask`: True (1) where a token is real,
-    over cached and new positions; None where all are. `types`: 0 for the first text of a pair, 1 for the
-    second; None where all are 0. `global_tokens`: True at tokens that see all others and are seen by all
-    (Longformer). `source`: what the encoder of an encoder–decoder reads, or what it made of that; the rest is
-    the decoder's.
+    Either `ids`, or `image`s, or the `features` that a backbone makes of them, or `mel` frames, or the `stream` that a
+    run starts from; ids beside a stream only tell where texts end, for models that pool there. `mask`: True (1) where
+    a token is real, over cached and new positions, or where a pixel of an image (a place of its features) is; None
+    where all are. `types`: 0 for the first text of a pair, 1 for the second; None where all are 0. `global_tokens`:
+    True at tokens that see all others and are seen by all (Longformer). `source`: what the encoder of an
+    encoder–decoder reads, or what it made of that; the rest is the decoder's.
     """
 
     ids: Tensor | None = None  # [b, p]
     image: Tensor | None = None  # [b, channel, row, column], as the model's processor scales it
+    features: Tensor | None = None  # [b, channel, row, column], as the model's backbone makes them
     mel: Tensor | None = None  # [b, mel, frame], as the model's feature extractor makes them
     stream: Tensor | None = None  # [b, p, d]
-    mask: Tensor | None = None  # [b, k]
+    mask: Tensor | None = None  # [b, k], or [b, row, column] beside images of any size and features
     types: Tensor | None = None  # [b, p]
     global_tokens: Tensor | None = None  # [b, p]
     source: ModelInputs | Encoded | None = None
 
     @property
+    def _kinds(self) -> tuple[Tensor | None, ...]:
+        return self.stream, self.features, self.image, self.mel, self.ids
+
+    @property
     def given(self) -> Tensor:
-        """Ids, image, mel frames or stream.
+        """Ids, image, features, mel frames or stream.
 
         Raises:
             ValueError: there is none of them.
         """
-        given = next((x for x in (self.stream, self.image, self.mel, self.ids) if x is not None), None)
+        given = next((x for x in self._kinds if x is not None), None)
         if given is None:
             raise ValueError("inputs need token ids or a residual stream")
         return given
@@ -67,7 +72,7 @@ class ModelInputs:
 
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same on `device`."""
-        names = ("ids", "image", "mel", "stream", "mask", "types", "global_tokens")
+        names = ("ids", "image", "features", "mel", "stream", "mask", "types", "global_tokens")
         moved = {name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
         source = self.source
         if isinstance(source, ModelInputs):

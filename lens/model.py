@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lens import arguments, contrast, text
 from lens.block import Block
 from lens.cache import ActivationCache
-from lens.classifier import Classifier, Pooler, classes
+from lens.classifier import HEADS, classes, heads
 from lens.config import ModelConfig
 from lens.contrast import Contrast
 from lens.embed import Embed
@@ -66,15 +66,14 @@ class Transformer(nn.Module):
         prefix, final = ("", "ln_final") if cfg.source is None else ("decoder.", "decoder_final_ln")
         self.embed = Embed(cfg.embed, cfg.stack.d_entry, prefix)
         self.stack = Stack(cfg.stack, prefix.removesuffix(".") or "blocks", final)
-        self.pooler = None if cfg.pooler is None else Pooler(cfg.pooler, cfg.d_model)
-        self.classifier = None if cfg.classifier is None else Classifier(cfg.classifier, cfg.d_model)
+        self.pooler, self.classifier, self.boxes = heads(cfg)
         if cfg.unembed is not None:
             self.unembed = Unembed(cfg.unembed, cfg.d_model)
         self.vision = None if cfg.vision is None else Transformer(cfg.vision, preprocessing=preprocessing)
         self.contrast = None if cfg.vision is None else Contrast()
         self._tie()
         self.sites: dict[str, Site] = sites_of(cfg)
-        self._text_sites = tuple(name for name in self.sites if name.startswith(("pooler.", "classifier.")))
+        self._text_sites = tuple(name for name in self.sites if name.startswith(HEADS))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -231,8 +230,8 @@ class Transformer(nn.Module):
         cached = 0 if past is None else past.length
         arguments.check_length(self.cfg, cached + n)
         valid = arguments.validity(attention_mask, past, n, batch, self.device)
-        return Frame(
-            n, valid=valid, past=cached, causal=self.cfg.stack.causal, device=self.device, dtype=self.dtype
+        return self.embed.placed(
+            Frame(n, valid=valid, past=cached, causal=self.cfg.causal, device=self.device, dtype=self.dtype)
         )
 
     def run_with_cache(

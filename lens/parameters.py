@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lens import features
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.mixer import common_of, mixer_at, shapes
 
@@ -22,6 +23,8 @@ def shapes_of(cfg: ModelConfig) -> Shapes:
         shapes |= _linear("pooler.dense", cfg.pooler.d_out or c.d_model, c.d_model, cfg.pooler.bias)
     if cfg.classifier is not None:
         shapes |= _linear("classifier.linear", cfg.classifier.n_classes, c.d_model, True)
+    for name, width in {"first": c.d_model, "second": c.d_model, "last": 4}.items() if cfg.boxes else ():
+        shapes |= _linear(f"boxes.{name}", width, c.d_model, True)
     if cfg.vision is not None:
         shapes |= {f"vision.{name}": shape for name, shape in shapes_of(cfg.vision).items()}
         shapes["contrast.weight"] = ()
@@ -67,9 +70,11 @@ def _embed(e: EmbedConfig, d_model: int) -> Shapes:
         for name, width_in in (("conv1", e.mel.n_mels), ("conv2", e.d_embed)):
             shapes[f"embed.mel.{name}.weight"] = (e.d_embed, width_in, 3)
             shapes[f"embed.mel.{name}.bias"] = (e.d_embed,)
-    elif e.patches is None:
+    elif e.features is not None:
+        shapes |= {f"embed.features.{n}": s for n, s in features.shapes(e.features, e.d_embed).items()}
+    elif e.of_tokens:
         shapes["embed.tokens.weight"] = (e.d_vocab, e.d_embed)
-    else:
+    elif e.patches is not None:
         shapes["embed.patches.linear.weight"] = (e.d_embed, e.patches.n_channels, *e.patches.patch_size)
         shapes |= {"embed.patches.linear.bias": (e.d_embed,)} if e.patches.bias else {}
         shapes |= {"embed.patches.class_token.weight": (1, e.d_embed)} if e.patches.class_token else {}

@@ -81,6 +81,8 @@ def to_inputs(
 def _source(model: Transformer, given: Any, prepend_bos: bool | None) -> ModelInputs:
     if sounds.reads(model.cfg):
         return sounds.source(model, given)
+    if images.reads(model.cfg):
+        return images.source(model, given)
     if isinstance(given, Tensor):
         return ModelInputs(ids=given[None] if given.ndim == 1 else given)
     ids, mask = to_tokens(model, given, prepend_bos)
@@ -88,11 +90,13 @@ def _source(model: Transformer, given: Any, prepend_bos: bool | None) -> ModelIn
 
 
 def start_of(cfg: ModelConfig, n: int) -> Tensor:
-    """What a decoder reads before it has said anything, [n, 1 and the tokens that are forced].
+    """What a decoder reads before it has said anything, [n, 1 and the tokens that are forced]; or its object queries.
 
     Raises:
         ValueError: the configuration does not say.
     """
+    if cfg.embed.empty:
+        return torch.arange(cfg.embed.n_positions or 0).repeat(n, 1)
     if cfg.start_token is None:
         raise ValueError(f"{cfg.name} does not say which token begins a text: give the target's ids")
     return torch.tensor([[cfg.start_token, *cfg.forced]]).repeat(n, 1)
@@ -102,6 +106,8 @@ def _with_targets(model: Transformer, source: ModelInputs, targets: Any) -> Mode
     start = start_of(model.cfg, source.n_rows).to(model.device)
     if targets is None:
         return ModelInputs(ids=start, source=source)
+    if model.cfg.embed.empty:
+        raise ValueError(f"{model.cfg.name} finds objects and says no text: it takes no targets")
     start = start[:, :1]
     ids, mask = (targets, None) if isinstance(targets, Tensor) else to_tokens(model, targets)
     if ids.ndim != 2 or len(ids) != source.n_rows:

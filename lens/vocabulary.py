@@ -52,11 +52,13 @@ POST_NORM = Where("post-norm", lambda c: c.norm != "none" and "add" in c.norm_pl
 OUT_NORM = Where("norms on branch outputs", lambda c: c.norm != "none" and "out" in c.norm_placement)
 
 WIDE = Where("every model but those that project the sum", lambda e: e.project == "tokens")
-TOKEN = Where("tokens", lambda e: e.n_fixed is None)
+TOKEN = Where("tokens", lambda e: e.of_tokens)
 MEL = Where("mel frames of sounds", lambda e: e.mel is not None)
+FEATURES = Where("feature maps of images", lambda e: e.features is not None)
 PATCHES = Where("patches of images", lambda e: e.patches is not None)
 NARROW = Where("a projection of the sum", lambda e: e.project == "sum")
-LEARNED = Where("learned positions", lambda e: e.n_positions is not None)
+LEARNED = Where("learned positions", lambda e: e.n_positions is not None and not e.positions_in_attention)
+IN_ATTENTION = Where("positions that attention adds", lambda e: e.positions_in_attention)
 TYPES = Where("token types", lambda e: e.n_types > 0)
 EMBED_NORM = Where("a norm on the embedding", lambda e: e.norm_eps is not None)
 NORM_LAST = Where("after positions", lambda e: not e.norm_first)
@@ -72,6 +74,7 @@ POOLER_ACT = Where(
     "a pooler with an activation function", lambda cfg: cfg.pooler is not None and bool(cfg.pooler.act_fn)
 )
 OF_TEXTS = Where("classes of texts", lambda cfg: cfg.classifier is not None and cfg.classifier.of == "text")
+BOXES = Where("boxes of objects", lambda cfg: cfg.boxes)
 OF_TOKENS = Where(
     "classes of tokens", lambda cfg: cfg.classifier is not None and cfg.classifier.of == "token"
 )
@@ -112,6 +115,8 @@ EMBED = [
     Kind("hook_conv1_post", "batch frame d_model", "mel frames after the first convolution", MEL),
     Kind("hook_conv2_pre", STREAM, "second convolution, of every other frame, before its activation", MEL),
     Kind("hook_embed", STREAM, "embedding of the sound: what the two convolutions make of it", MEL),
+    Kind("hook_features", "batch channel row column", "the feature map that the backbone makes", FEATURES),
+    Kind("hook_embed", STREAM, "each place of the feature map, its channels mapped to the stream", FEATURES),
     Kind("hook_embed", STREAM, "token embedding, scaled and projected", TOKEN & WIDE),
     Kind("hook_embed", STREAM, "patch embedding; the class token's vector stands in front", PATCHES),
     Kind("hook_embed", "batch pos d_embed", "token embedding", NARROW),
@@ -122,6 +127,12 @@ EMBED = [
     *_norm("embed.ln", "on the embedding of tokens or patches", EMBED_NORM & NORM_FIRST),
     Kind("hook_pos_embed", STREAM, "position embedding", LEARNED & WIDE),
     Kind("hook_pos_embed", "batch pos d_embed", "position embedding", LEARNED & NARROW),
+    Kind(
+        "hook_pos_embed",
+        STREAM,
+        "positions, added to what queries and keys of every layer read",
+        IN_ATTENTION,
+    ),
     *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & WIDE & NORM_LAST),
     *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & NARROW, width="d_embed"),
     Kind("hook_full_embed", STREAM, "the whole embedding, normalised and projected", EMBED_NORM),
@@ -257,6 +268,17 @@ UNEMBED = [
     Kind("pooler.hook_pooler_out", "batch d_model", "the vector that stands for the text or image", POOLER),
     Kind("classifier.hook_logits", "batch class", "logits over classes", OF_TEXTS),
     Kind("classifier.hook_logits", "batch pos class", "each token's logits over classes", OF_TOKENS),
+    Kind("boxes.hook_pre1", STREAM, "first hidden layer of boxes, before its ReLU", BOXES),
+    Kind("boxes.hook_post1", STREAM, "first hidden layer of boxes", BOXES),
+    Kind("boxes.hook_pre2", STREAM, "second hidden layer of boxes, before its ReLU", BOXES),
+    Kind("boxes.hook_post2", STREAM, "second hidden layer of boxes", BOXES),
+    Kind("boxes.hook_pre", "batch pos coordinate", "boxes before their sigmoid", BOXES),
+    Kind(
+        "boxes.hook_boxes",
+        "batch pos coordinate",
+        "centre across, centre down, width, height: parts of the image",
+        BOXES,
+    ),
     Kind(
         "mlm_head.hook_mlm_pre",
         "batch pos d_embed",

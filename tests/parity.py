@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import lens.families
+from lens import images
 from lens.family import read
 from lens.inputs import ModelInputs
 from lens.mixers.big_bird import BigBird
@@ -62,6 +63,8 @@ def inputs(
         image = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=model.dtype)
         return ModelInputs(image=image)
     place, more = torch.arange(ids.shape[1]).expand(ids.shape), {}
+    if images.reads(model.cfg):
+        return ModelInputs(source=_image(model, len(ids), real is not None, row))
     if model.cfg.embed.n_types > 1:
         more["types"] = (place > 5).long()
     if model.cfg.stack.global_tokens == "asked":
@@ -106,6 +109,28 @@ def _source(model: Transformer, real: Tensor | None, n: int) -> ModelInputs:
 
 
 def sides(model: Transformer) -> tuple[str, ...]:
+MAP = (3, 4)
+PLACES = [(3, 4), (2, 3), (1, 4)]
+"""Rows and columns of feature maps that are real: those of the first three images."""
+
+
+def _image(model: Transformer, n: int, pads: bool, row: int | None) -> ModelInputs:
+    """Images; or where they are padded, their features, of which one row may be cut out."""
+    assert model.cfg.source is not None and model.cfg.source.embed.features is not None
+    front, generator = model.cfg.source.embed.features, torch.Generator().manual_seed(3)
+    if not pads:
+        image = torch.randn(n, front.backbone.n_channels, 96, 128, generator=generator, dtype=torch.float64)
+        return ModelInputs(image=image.to(model.dtype))
+    features = torch.randn(n, front.width, *MAP, generator=generator, dtype=torch.float64).to(model.dtype)
+    if row is not None:
+        rows, columns = PLACES[row]
+        return ModelInputs(features=features[row, None, :, :rows, :columns])
+    mask = torch.zeros(n, *MAP, dtype=torch.bool)
+    for i, (rows, columns) in enumerate(PLACES[:n]):
+        mask[i, :rows, :columns] = True
+    return ModelInputs(features=features, mask=mask)
+
+
     """Where Hugging Face can be given padding: tables of positions of encoder–decoders, and experts of limited
     capacity, count it on the left."""
     experts = model.cfg.stack.experts
@@ -128,7 +153,8 @@ def explicit(model: Transformer) -> list[str]:
 
 def ends(model: Transformer) -> list[str]:
     """The sites that a run ends in: logits of all heads, and the pooled vector where no head reads it."""
-    heads = [site for site in ("classifier.hook_logits", "hook_logits") if site in model.sites]
+    names = ("classifier.hook_logits", "boxes.hook_boxes", "hook_logits")
+    heads = [site for site in names if site in model.sites]
     classifier = model.cfg.classifier
     read = classifier is not None and classifier.of == "text"
     return heads + [site for site in ("pooler.hook_pooler_out",) if site in model.sites and not read]
@@ -136,9 +162,11 @@ def ends(model: Transformer) -> list[str]:
 
 def matters(model: Transformer, site: Site) -> bool:
     """Does this site reach an output? After a last layer whose first token alone is read, and sees everything,
-    what other tokens see does not."""
+    what other tokens see does not. And in the first layer of a stream that begins empty, all values are the same."""
     dead = model.cfg.stack.global_tokens == "first" and site.layer == model.cfg.n_layers - 1
-    return not dead
+    looks = site.kind.endswith(("attn.hook_q", "attn.hook_k", "attn.hook_attn_scores", "q_input", "k_input"))
+    same = model.cfg.embed.empty and site.layer == 0 and site.part == "block" and ".cross" not in site.kind
+    return not dead and not (same and looks)
 
 
 def outputs(model: Transformer, given: Any, wanted: Any = (), **options: Any) -> dict[str, Tensor]:
@@ -175,6 +203,7 @@ class Seen:
             rows = source.mask if of_source and source is not None else real
             errors.append(relative_error(x, oracle.tensors[name], rows))
         return max(errors)
+            rows = rows.flatten(1) if rows is not None else None
 
 
 def relative_error(x: Tensor, oracle: Tensor, real: Tensor | None = None) -> float:
@@ -183,7 +212,7 @@ def relative_error(x: Tensor, oracle: Tensor, real: Tensor | None = None) -> flo
         x, oracle = x.transpose(1, 2), oracle.transpose(1, 2)
     if real is not None and x.shape[:2] == real.shape:
         x, oracle = x[real], oracle[real]
-    return ((x - oracle).abs().max() / oracle.abs().max()).item()
+    return ((x - oracle).abs().max() / oracle.abs().max().clamp(min=1e-30)).item()
 
 
 @contextmanager
@@ -208,6 +237,8 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
     if given.source is not None:
         return _oracle_of_two(hf, given, attention)
+    if hf.config.model_type == "detr":
+        return _oracle_of_objects(hf, given, attention)
     if hf.config.model_type == "swin":
         return _oracle_of_windows(hf, given, attention)
     if hf.config.model_type == "clip":  # the model of texts; that of images is a specimen of its own
@@ -350,6 +381,40 @@ def _shown_of_two(model: Transformer, given: ModelInputs, attention: str) -> See
     assert model.cfg.source is not None
     sizes = {"encoder": model.cfg.source.stack.n_layers, "decoder": model.cfg.n_layers}
     names = {
+def _oracle_of_objects(hf: Any, given: ModelInputs, attention: str) -> Seen:
+    """The same of DETR, whose backbone stands aside where features are given."""
+    source, base = given.source, hf.base_model
+    assert isinstance(source, ModelInputs)
+    image = torch.zeros(source.n_rows, 3, 2, 2) if source.image is None else source.image
+    options: dict[str, Any] = {"output_hidden_states": True, "output_attentions": attention == "eager"}
+    own = base.backbone.forward
+    if source.features is not None:
+        mask = torch.ones(source.features[:, 0].shape).bool() if source.mask is None else source.mask
+        base.backbone.forward = lambda *given: [(source.features, mask)]
+        image = image.to(source.features.dtype)
+    hf.set_attn_implementation({"": attention, "backbone_config": "eager"})
+    try:
+        with torch.no_grad():
+            out = hf(image, **options)
+    finally:
+        base.backbone.forward = own
+        hf.set_attn_implementation("eager")
+    detects = out.get("pred_boxes") is not None
+    seen = {"logits": out.logits, "boxes": out.pred_boxes} if detects else {"logits": out.last_hidden_state}
+    seen["source"] = out.encoder_last_hidden_state
+    for side in ("encoder", "decoder"):
+        streams = out[f"{side}_hidden_states"][:-1]
+        seen |= {f"{side} resid_pre {layer}": x for layer, x in enumerate(streams)}
+    if attention == "eager":
+        kinds = {
+            "encoder": "encoder_attentions",
+            "decoder": "decoder_attentions",
+            "cross": "cross_attentions",
+        }
+        seen |= {f"{a} pattern {layer}": x for a, b in kinds.items() for layer, x in enumerate(out[b])}
+    return Seen(seen)
+
+
         f"{side} resid_pre {layer}": f"{side}.{layer}.hook_resid_pre"
         for side, n in sizes.items()
         for layer in range(n)
@@ -359,12 +424,13 @@ def _shown_of_two(model: Transformer, given: ModelInputs, attention: str) -> See
         for kind, path in paths.items():
             n = sizes["encoder" if kind == "encoder" else "decoder"]
             names |= {f"{kind} pattern {layer}": f"{path.format(layer)}.hook_pattern" for layer in range(n)}
-    logits, cache = model.run_with_cache(given, list(names.values()))
+    logits, cache = model.run_with_cache(given, [*names.values(), *ends(model)])
     source = model.encode(given).stream
     return Seen({"logits": logits, "source": source, **{ours: cache[site] for ours, site in names.items()}})
 
 
 def _unbanded(band: Tensor, everywhere: Tensor | None, given: ModelInputs) -> Tensor:
+    names |= {"boxes": "boxes.hook_boxes"} if model.cfg.boxes else {}
     """Longformer's patterns as squares: a column per global token, then the keys around each query."""
     n, (b, h) = given.n, band.shape[:2]
     pattern = band.new_zeros(b, h, n, n)

@@ -7,7 +7,7 @@ hides swapped norms and wrong scales.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -102,6 +102,18 @@ VIT = {
 }
 SWIN = {"image_size": 24, "patch_size": 2, "window_size": 3, "embed_dim": 16, "mlp_ratio": 1.5}
 SWIN |= {"depths": [2, 2], "num_heads": [2, 4]}
+RESNET = {
+    "model_type": "resnet",
+    "embedding_size": 6,
+    "hidden_sizes": [8, 8, 12, 16],
+    "out_features": ["stage4"],
+}
+BASIC = {"layer_type": "basic", "downsample_in_first_stage": True, "hidden_act": "gelu"}
+DETR = {
+    **{k: v for k, v in BART.items() if not k.endswith("token_id") and not k.startswith(("vocab", "max"))},
+    "num_queries": 6,
+    "backbone_config": {**RESNET, "depths": [1, 2, 1, 1]},
+}
 WHISPER = {
     **{k: v for k, v in BART.items() if k != "max_position_embeddings"},
     "num_mel_bins": 7,
@@ -391,6 +403,26 @@ ZOO: dict[str, dict[str, Specimen]] = {
         "texts_alone": Specimen("clip_text_model", {**CLIP_TEXT, **OLD_END}, auto="CLIPTextModel"),
         "images": Specimen("clip_vision_model", CLIP_VISION, auto="CLIPVisionModelWithProjection"),
         "images_alone": Specimen(
+    "detr": {
+        name: replace(specimen, noise=0.3)  # or else all queries find the same
+        for name, specimen in _headed(
+            "detr",
+            DETR,
+            objects=("ForObjectDetection", LABELS),
+            learned=(
+                "ForObjectDetection",
+                {
+                    "position_embedding_type": "learned",
+                    "activation_function": "gelu",
+                    "backbone_config": {**RESNET, **BASIC, "depths": [1, 1, 1, 1]},
+                },
+            ),
+            base=(
+                "",
+                {"backbone_config": {**RESNET, "depths": [1, 1, 2, 1], "downsample_in_bottleneck": True}},
+            ),
+        ).items()
+    },
             "clip_vision_model",
             {**CLIP_VISION, "hidden_act": "gelu", "num_channels": 1},
             auto="CLIPVisionModel",
@@ -519,7 +551,8 @@ def fresh(specimen: Specimen, dtype: torch.dtype = torch.float32) -> Any:
     model.requires_grad_(False)
     for parameter in trained:
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=specimen.noise)
-    for kind, buffer in model.named_buffers():
-        if kind == "final_logits_bias":  # a weight that is not a parameter
-            buffer.add_(torch.randn(buffer.shape, generator=generator), alpha=specimen.noise)
+    for kind, buffer in model.named_buffers():  # weights that are not parameters
+        noise = torch.randn(buffer.shape, generator=generator) * specimen.noise
+        if kind == "final_logits_bias" or kind.startswith(("backbone.", "model.backbone.")):
+            buffer.add_(noise.abs() if kind.endswith("running_var") else noise)
     return model.to(dtype)

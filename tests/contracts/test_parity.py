@@ -76,7 +76,7 @@ def test_a_padded_row_is_the_same_prompt_alone(family: str, name: str) -> None:
         fused, stepwise = (outputs(model, given, wanted) for wanted in ([], explicit(model)))
         for row, keep in enumerate(real):
             for end, alone in outputs(model, inputs(model, ids, real, row)).items():
-                by_position = alone.ndim == 3
+                by_position = alone.ndim == 3 and not model.cfg.embed.empty
                 for together in (fused[end], stepwise[end]):
                     found = together[row, keep] if by_position else together[row]
                     assert relative_error(found, alone[0]) < EXACT, end
@@ -341,6 +341,49 @@ def displacements_from_the_key(cfg: ModelConfig, state: dict[str, Tensor]) -> An
 @bug("swin", "even")
 def norm_after_positions(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return replace(cfg, embed=replace(cfg.embed, norm_first=False)), state
+
+
+@bug("detr", "objects")
+def object_queries_without_positions(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return replace(cfg, embed=replace(cfg.embed, positions_in_attention=False)), state
+
+
+@bug("detr", "objects")
+def places_without_positions(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.source is not None
+    embed = replace(cfg.source.embed, positions_in_attention=False)
+    return replace(cfg, source=replace(cfg.source, embed=embed)), state
+
+
+@bug("detr", "objects")
+def rows_and_columns_exchanged(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    linear = "encoder.embed.features.linear.weight"
+    stem = "encoder.embed.features.backbone.stem.conv.weight"
+    return cfg, {**state, stem: state[stem].mT, linear: state[linear].mT}
+
+
+@bug("detr", "learned")
+def learned_rows_before_columns(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, _swapped(state, ".rows.", ".columns.")
+
+
+@bug("detr", "base")
+def convolutions_halve_in_the_middle(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.source is not None and cfg.source.embed.features is not None
+    features = cfg.source.embed.features
+    late = replace(features, backbone=replace(features.backbone, stride_early=False))
+    return replace(cfg, source=replace(cfg.source, embed=replace(cfg.source.embed, features=late))), state
+
+
+@bug("detr", "objects")
+def statistics_of_the_backbone_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return cfg, {n: torch.ones_like(x) if n.endswith("variance.weight") else x for n, x in state.items()}
+
+
+@bug("detr", "objects")
+def cross_attention_before_its_norm(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    decoder = {n: x for n, x in state.items() if n.startswith("stack.")}
+    return cfg, {**state, **_swapped(decoder, ".ln1.", ".ln3.")}
 
 
 @bug("whisper", "plain")

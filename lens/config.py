@@ -68,17 +68,17 @@ class EmbedConfig:
 
     `d_embed` below `d_model` means factorised embeddings: `project` says whether the tokens alone are
     projected (OPT-350m; no bias) or the normalised sum, which then has `d_embed` entries (ALBERT; with bias).
-    """
-
 
     With `positions_in_attention`, positions are not added to the stream, but to what queries and keys read in every
     layer. An `empty` stream begins at zero: its `n_positions` are object queries (DETR).
+    """
+
     d_vocab: int
     d_embed: int
     n_positions: int | None = None
+    positions_in_attention: bool = False
     position_offset: int = 0
     sinusoidal: bool = False
-    positions_in_attention: bool = False
     scale: float = 1.0
     n_types: int = 0
     norm_eps: float | None = None
@@ -86,26 +86,26 @@ class EmbedConfig:
     project: Literal["tokens", "sum"] = "tokens"
     patches: PatchConfig | None = None  # in place of tokens; `d_vocab` is 0
     mel: MelConfig | None = None  # likewise
+    features: FeatureConfig | None = None  # likewise
+    empty: bool = False  # likewise
 
     @property
     def n_fixed(self) -> int | None:
         """How many positions every input has; None where they have as many as they have."""
         if self.empty:
             return self.n_positions
-    features: FeatureConfig | None = None  # likewise
-    empty: bool = False  # likewise
         front = self.patches or self.mel
         return None if front is None else front.n_positions
 
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """Blocks of one width, over positions that are a map of `grid` rows and columns in reading order (Swin).
     @property
     def of_tokens(self) -> bool:
         """Are there tokens, with a vector each?"""
         return self.n_fixed is None and self.features is None
 
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Blocks of one width, over positions that are a map of `grid` rows and columns in reading order (Swin).
 
     After the last block, two by two positions become one of the next stage.
     """
@@ -313,6 +313,7 @@ class ModelConfig:
     unembed: UnembedConfig | None
     pooler: PoolerConfig | None = None
     classifier: ClassifierConfig | None = None
+    boxes: bool = False
     source: SourceConfig | None = None
     start_token: int | None = None
     forced: tuple[int, ...] = ()
@@ -326,7 +327,6 @@ class ModelConfig:
     n_key_value_heads = property(lambda self: self.stack.n_kv_heads)
     d_head = property(lambda self: self.stack.d_head)
     d_mlp = property(lambda self: self.stack.d_mlp)
-    boxes: bool = False
     d_vocab = property(lambda self: (self.unembed or self.embed).d_vocab)
     act_fn = property(lambda self: self.stack.act_fn)
     attn_only = property(lambda self: self.stack.d_mlp is None)

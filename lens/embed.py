@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lens.config import EmbedConfig
-from lens.frame import Frame
 from lens.features import Features
-from lens.mel import Mel
+from lens.frame import Frame
 from lens.inputs import ModelInputs
+from lens.mel import Mel
 from lens.norm import Norm
 from lens.patches import Patches
 from lens.taps import OFF, AnyTaps
@@ -55,11 +55,11 @@ class Embed(nn.Module):
             return self.place(self.positions.weight.new_zeros(*given.shape, self.cfg.d_embed), frame, taps)
         if self.mel is not None:
             x = self.mel(given, taps)
+        elif self.features is not None:
+            x = self.features(given)
         else:
             x = self.tokens(given) if self.patches is None else self.patches(given)
         if self.cfg.scale != 1.0:
-        elif self.features is not None:
-            x = self.features(given)
             x = x * torch.tensor(self.cfg.scale, dtype=x.dtype, device=x.device)
         late = self.cfg.project == "sum"
         if self.project is not None and not late:
@@ -82,8 +82,6 @@ class Embed(nn.Module):
             x = self.project(x)
         return x if self.ln is None else taps(self.hook_full_embed, x)
 
-    def add_types(
-
     def seen(self, given: ModelInputs, taps: AnyTaps = OFF) -> ModelInputs:
         """What is embedded of what was given: of images of any size, what the backbone sees in them."""
         return given if self.features is None else self.features.seen(given, taps)
@@ -102,6 +100,8 @@ class Embed(nn.Module):
             assert frame.where is not None
             frame.where = taps(self.hook_pos_embed, frame.where.expand(x.shape))
         return x
+
+    def add_types(
         self, x: Float[Tensor, "b p w"], types: Int[Tensor, "b p"] | None, taps: AnyTaps
     ) -> Float[Tensor, "b p w"]:
         """x plus the embedding of each token's type."""

@@ -62,9 +62,9 @@ def inputs(
         shape = (len(ids), patches.n_channels, *patches.image_size)
         image = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=model.dtype)
         return ModelInputs(image=image)
-    place, more = torch.arange(ids.shape[1]).expand(ids.shape), {}
     if images.reads(model.cfg):
         return ModelInputs(source=_image(model, len(ids), real is not None, row))
+    place, more = torch.arange(ids.shape[1]).expand(ids.shape), {}
     if model.cfg.embed.n_types > 1:
         more["types"] = (place > 5).long()
     if model.cfg.stack.global_tokens == "asked":
@@ -108,7 +108,6 @@ def _source(model: Transformer, real: Tensor | None, n: int) -> ModelInputs:
     return ModelInputs(ids=ids)
 
 
-def sides(model: Transformer) -> tuple[str, ...]:
 MAP = (3, 4)
 PLACES = [(3, 4), (2, 3), (1, 4)]
 """Rows and columns of feature maps that are real: those of the first three images."""
@@ -131,6 +130,7 @@ def _image(model: Transformer, n: int, pads: bool, row: int | None) -> ModelInpu
     return ModelInputs(features=features, mask=mask)
 
 
+def sides(model: Transformer) -> tuple[str, ...]:
     """Where Hugging Face can be given padding: tables of positions of encoder–decoders, and experts of limited
     capacity, count it on the left."""
     experts = model.cfg.stack.experts
@@ -201,9 +201,9 @@ class Seen:
         for name, x in self.tensors.items():
             of_source = name.startswith(("encoder", "source"))
             rows = source.mask if of_source and source is not None else real
+            rows = rows.flatten(1) if rows is not None else None
             errors.append(relative_error(x, oracle.tensors[name], rows))
         return max(errors)
-            rows = rows.flatten(1) if rows is not None else None
 
 
 def relative_error(x: Tensor, oracle: Tensor, real: Tensor | None = None) -> float:
@@ -235,10 +235,10 @@ def watched(modules: Any, seen: dict[str, Tensor]) -> Iterator[None]:
 
 def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
-    if given.source is not None:
-        return _oracle_of_two(hf, given, attention)
     if hf.config.model_type == "detr":
         return _oracle_of_objects(hf, given, attention)
+    if given.source is not None:
+        return _oracle_of_two(hf, given, attention)
     if hf.config.model_type == "swin":
         return _oracle_of_windows(hf, given, attention)
     if hf.config.model_type == "clip":  # the model of texts; that of images is a specimen of its own
@@ -377,10 +377,6 @@ def _oracle_of_two(hf: Any, given: ModelInputs, attention: str) -> Seen:
     return Seen(seen)
 
 
-def _shown_of_two(model: Transformer, given: ModelInputs, attention: str) -> Seen:
-    assert model.cfg.source is not None
-    sizes = {"encoder": model.cfg.source.stack.n_layers, "decoder": model.cfg.n_layers}
-    names = {
 def _oracle_of_objects(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """The same of DETR, whose backbone stands aside where features are given."""
     source, base = given.source, hf.base_model
@@ -415,6 +411,10 @@ def _oracle_of_objects(hf: Any, given: ModelInputs, attention: str) -> Seen:
     return Seen(seen)
 
 
+def _shown_of_two(model: Transformer, given: ModelInputs, attention: str) -> Seen:
+    assert model.cfg.source is not None
+    sizes = {"encoder": model.cfg.source.stack.n_layers, "decoder": model.cfg.n_layers}
+    names = {
         f"{side} resid_pre {layer}": f"{side}.{layer}.hook_resid_pre"
         for side, n in sizes.items()
         for layer in range(n)
@@ -426,11 +426,11 @@ def _oracle_of_objects(hf: Any, given: ModelInputs, attention: str) -> Seen:
             names |= {f"{kind} pattern {layer}": f"{path.format(layer)}.hook_pattern" for layer in range(n)}
     logits, cache = model.run_with_cache(given, [*names.values(), *ends(model)])
     source = model.encode(given).stream
+    names |= {"boxes": "boxes.hook_boxes"} if model.cfg.boxes else {}
     return Seen({"logits": logits, "source": source, **{ours: cache[site] for ours, site in names.items()}})
 
 
 def _unbanded(band: Tensor, everywhere: Tensor | None, given: ModelInputs) -> Tensor:
-    names |= {"boxes": "boxes.hook_boxes"} if model.cfg.boxes else {}
     """Longformer's patterns as squares: a column per global token, then the keys around each query."""
     n, (b, h) = given.n, band.shape[:2]
     pattern = band.new_zeros(b, h, n, n)

@@ -387,22 +387,6 @@ ZOO: dict[str, dict[str, Specimen]] = {
         ),
         base=("", {"qkv_bias": False, "num_channels": 1, "depths": [3, 1, 2], "num_heads": [4, 2, 8]}),
     ),
-    "whisper": _headed(
-        "whisper",
-        WHISPER,
-        plain=("ForSpeechSeq2Seq", {}),
-        relu=("ForSpeechSeq2Seq", {"activation_function": "relu", "num_mel_bins": 4}),
-    ),
-    "clip": {
-        "both": Specimen(
-            "clip",
-            {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 20},
-            auto="AutoModel",
-        ),
-        "texts": Specimen("clip_text_model", CLIP_TEXT, auto="CLIPTextModelWithProjection"),
-        "texts_alone": Specimen("clip_text_model", {**CLIP_TEXT, **OLD_END}, auto="CLIPTextModel"),
-        "images": Specimen("clip_vision_model", CLIP_VISION, auto="CLIPVisionModelWithProjection"),
-        "images_alone": Specimen(
     "detr": {
         name: replace(specimen, noise=0.3)  # or else all queries find the same
         for name, specimen in _headed(
@@ -423,6 +407,22 @@ ZOO: dict[str, dict[str, Specimen]] = {
             ),
         ).items()
     },
+    "whisper": _headed(
+        "whisper",
+        WHISPER,
+        plain=("ForSpeechSeq2Seq", {}),
+        relu=("ForSpeechSeq2Seq", {"activation_function": "relu", "num_mel_bins": 4}),
+    ),
+    "clip": {
+        "both": Specimen(
+            "clip",
+            {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 20},
+            auto="AutoModel",
+        ),
+        "texts": Specimen("clip_text_model", CLIP_TEXT, auto="CLIPTextModelWithProjection"),
+        "texts_alone": Specimen("clip_text_model", {**CLIP_TEXT, **OLD_END}, auto="CLIPTextModel"),
+        "images": Specimen("clip_vision_model", CLIP_VISION, auto="CLIPVisionModelWithProjection"),
+        "images_alone": Specimen(
             "clip_vision_model",
             {**CLIP_VISION, "hidden_act": "gelu", "num_channels": 1},
             auto="CLIPVisionModel",

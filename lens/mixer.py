@@ -61,6 +61,31 @@ def mixer_at(c: StackConfig) -> Mixer | None:
     return None if c.mixer is None else MIXERS.get(c.mixer.kind)
 
 
+OF_ATTENTION = {
+    "rotary": "rotary positions",
+    "windows": "windows or sparse patterns",
+    "relative": "positions in the scores",
+    "qk_norm": "norms of queries and keys",
+    "attn_softcap": "scores that are capped",
+    "global_tokens": "global tokens",
+}
+"""What a stack's configuration may say of its attention, and a stack without attention cannot mean."""
+
+
+def check_fields(c: StackConfig) -> None:
+    """Raise where a stack of mixers alone is told what only attention can do.
+
+    Raises:
+        ValueError: it is; the message names the field.
+    """
+    if None in c.mixers:
+        return
+    for field, words in OF_ATTENTION.items():
+        if getattr(c, field) is not None:
+            kinds = " and ".join(sorted({mixer.kind for mixer in c.mixers if mixer is not None}))
+            raise ValueError(f"a stack of {kinds} has no {words}: leave {field} out of its configuration")
+
+
 def common_of(c: StackConfig) -> dict[str, str]:
     """Parameters of a stack's mixers that are those of an earlier layer, by their names in the stack."""
     first, found = dict[MixerConfig, int](), dict[str, str]()

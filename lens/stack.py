@@ -12,7 +12,7 @@ from lens.block import Block
 from lens.config import StackConfig
 from lens.frame import Frame
 from lens.kv import KeyValues
-from lens.mixer import common_of
+from lens.mixer import check_fields, common_of
 from lens.norm import Norm
 from lens.relative import table_of
 from lens.taps import OFF, AnyTaps
@@ -23,6 +23,7 @@ class Stack(nn.Module):
 
     def __init__(self, cfg: StackConfig, site: str = "blocks", final_site: str = "ln_final") -> None:
         super().__init__()
+        check_fields(cfg)
         self.cfg = cfg
         self.relative = table_of(cfg)
         self.blocks = nn.ModuleList(

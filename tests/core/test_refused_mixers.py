@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 import circuits
 from circuits.graph import Graph
-from lens.config import ModelConfig
+from lens.config import ModelConfig, Rotary
 from lens.head_circuits import ov_circuit, qk_circuit
 from lens.head_examples import examples
+from lens.model import Transformer
 from lens.sites import resolve
 from tests.mixers import NAMES, config, ids, model
 
@@ -66,6 +68,19 @@ def test_sites_of_a_mixer_are_found_by_their_names() -> None:
     with pytest.raises(ValueError, match="hook_pattern"):
         resolve(("pattern", 0), sites)
     assert "blocks.0.hook_q_input" not in sites and "blocks.1.hook_q_input" in sites
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rotary", (Rotary(dim=4),) * 3), ("windows", (2, 2, 2)), ("attn_softcap", 3.0)]
+)
+def test_what_only_attention_can_do_is_refused(field: str, value: Any) -> None:
+    """In a stack of mixers alone; a hybrid's attention can."""
+    alone, hybrid = config("linear_attention", "causal"), config("linear_attention", "both")
+    with pytest.raises(
+        ValueError, match=f"^a stack of linear_attention has no .*: leave {field} out of its conf"
+    ):
+        Transformer(replace(alone, stack=replace(alone.stack, **{field: value})))
+    Transformer(replace(hybrid, stack=replace(hybrid.stack, **{field: value})))
 
 
 def test_mixers_that_do_not_exist() -> None:

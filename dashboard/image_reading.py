@@ -5,6 +5,7 @@
 2. With the divisor of the final norm held fixed, the classifier is linear in the class token's stream. A part's share
    is the dot product of what it wrote there with the direction classifier[answer] − classifier[wrong], pulled back
    through the norm. Shares of embedding, heads, MLPs and biases add up to the difference of the two logits.
+3. A patch that the answer depends on is found by taking it away: occlusion, one patch at a time.
 
 Letters: l stream, c class, d d_model, h head, e d_head.
 """
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lens.inputs import ModelInputs
 from lens.taps import Taps
 
 if TYPE_CHECKING:
@@ -111,3 +113,41 @@ def _towards(rows: Tensor, scene: Scene) -> Tensor:
     """A row of the classifier per class [c, d]: the answer's less the wrong one's, or less the mean of all."""
     against = rows.mean(0) if scene.wrong is None else rows[scene.wrong]
     return rows[scene.answer] - against
+
+
+BLANK = "blank"
+
+
+@torch.no_grad()
+def occlusion(scene: Scene, by: str) -> NDArray[np.float32]:
+    """By how much the outcome's total changes when one patch is blanked (all its pixels as the image's darkest), or
+    takes the counterfactual image's, [patch]; one run of as many images as there are patches.
+
+    (Zeiler and Fergus 2013, arXiv 1311.2901, §4.2.)
+
+    Raises:
+        ValueError: the counterfactual is asked for and there is none, or the scene has no answer.
+    """
+    picture, model = scene.picture, scene.model
+    if scene.answer is None:
+        raise ValueError("there is no answer")
+    assert picture is not None and scene.inputs.image is not None
+    image = scene.inputs.image
+    if by == BLANK:
+        other = torch.full_like(image, float(image.min()))
+    elif scene.other is None or scene.other.image is None:
+        raise ValueError(scene.why)
+    else:
+        other = scene.other.image
+    n, (high, wide) = picture.rows * picture.columns, image.shape[-2:]
+    at = torch.arange(n, device=image.device)
+    rows = torch.arange(high, device=image.device) * picture.rows // high == (at // picture.columns)[:, None]
+    columns = (
+        torch.arange(wide, device=image.device) * picture.columns // wide == (at % picture.columns)[:, None]
+    )
+    inside = (rows[:, :, None] & columns[:, None])[:, None]  # [patch, 1, y, x]
+    logits = model(ModelInputs(image=torch.cat([image, torch.where(inside, other, image)]))).float()
+    total = logits.log_softmax(-1)[:, scene.answer]
+    if scene.wrong is not None:
+        total = logits[:, scene.answer] - logits[:, scene.wrong]
+    return (total[1:] - total[0]).cpu().numpy()

@@ -10,7 +10,7 @@ import streamlit as st
 from circuits.places import split_port
 from circuits.store import Run
 from circuits.tasks import tasks
-from dashboard import page, runs, sidebar, state, work
+from dashboard import choices, kinds, page, refusing, runs, sidebar, state, work
 from dashboard.plain import plain
 from dashboard.state import View
 from dashboard.subject import Subject
@@ -44,6 +44,13 @@ class Opened:
 def show(where: str, title: str) -> Opened | None:
     """Draw the top of the page; None where there is no run to show, which the page has then said."""
     view, known = state.current(where), runs.folders()
+    if view.run is None and view.model is not None and view.model not in map(runs.model_of, known):
+        loaded = work.shelf().loaded(view.model) if view.model in choices.models() else None
+        if loaded is not None and kinds.refusal(where, loaded.cfg) is not None:
+            st.title(title)
+            view, _ = sidebar.show(view)
+            refusing.refused(where, view)
+            return None
     if view.run is None and known:
         view = replace(view, run=usual_run(view.model, list(known)))
     if view.run in known:
@@ -51,6 +58,8 @@ def show(where: str, title: str) -> Opened | None:
     view, subject = sidebar.show(view)
     if not known:
         st.title(title)
+        if refusing.refused(where, view):
+            return None
         st.info("There is no saved run to show yet: discover a circuit first.", icon=":material/info:")
         page.next_step("start", "Discover a circuit", view)
         return None
@@ -79,7 +88,8 @@ def show(where: str, title: str) -> Opened | None:
         st.warning(
             plain(f"{runs.model_name(run.info)} here is not of the revision that the run was made with.")
         )
-    return Opened(view, name, run, runs.model_name(run.info), subject)
+    pair = subject if isinstance(subject, Subject) else None
+    return Opened(view, name, run, runs.model_name(run.info), pair)
 
 
 def usual_run(model: str | None, known: list[str]) -> str:

@@ -9,12 +9,14 @@ import streamlit as st
 from circuits.metrics import metric_name
 from circuits.task import Task
 from circuits.tasks import tasks
-from dashboard import choices, library, runs, state, subject, uploads, work
+from dashboard import choices, library, runs, samples, scene_sidebar, state, subject, uploads, work
+from dashboard.head_groups import refusal as not_a_head
+from dashboard.kinds import OTHER, SCENES, VISION, kind_of, no_pairs
 from dashboard.plain import plain
+from dashboard.scene import Scene
 from dashboard.state import View
 from dashboard.subject import Subject, Words
 from lens.description import in_words, n_parameters
-from lens.mixer import check_attention
 from lens.nearest import unknown
 
 OWN = "My own prompts"
@@ -22,11 +24,11 @@ NO_TEXTS: dict[str, Any] = {"prompt": None, "corrupt": None, "answer": None, "wr
 AFRESH: dict[str, Any] = {**NO_TEXTS, "example": None, "query": None, "metric": None}
 
 
-def show(view: View, *, new_models: bool = False) -> tuple[View, Subject | None]:
-    """Draw the sidebar; gives the view without what it refused, and what is looked at.
+def show(view: View, *, new_models: bool = False) -> tuple[View, Subject | Scene | None]:
+    """Draw the sidebar; gives the view without what it refused, and what is looked at: prompts, or a scene.
 
-    None where there is nothing to look at: the model is being loaded, or the prompt cannot be read; the page
-    has said which then.
+    None where there is nothing to look at: the model is being loaded, the pages have no view of its kind
+    (`refusing.py`), or the prompt cannot be read, which has been said then.
     """
     view = choices.check_model(view)
     view = check_task(view)
@@ -34,12 +36,17 @@ def show(view: View, *, new_models: bool = False) -> tuple[View, Subject | None]
         name = choices.model_box(view, new=new_models)
         card = st.container()
     model = work.model(name)
-    found: Subject | None = None
+    found: Subject | Scene | None = None
     if model is not None:
+        view = check_node(view, model)
+        kind = kind_of(model.cfg)
         with st.sidebar:
             with card:
                 model_card(name, model)
-            view, found = prompts(view, name, model)
+            if kind in SCENES:
+                view, found = scene_sidebar.boxes(view, name, model)
+            elif kind != OTHER:
+                view, found = prompts(view, name, model)
     with st.sidebar:
         selected(view)
         under_way()
@@ -57,6 +64,12 @@ def check_task(view: View) -> View:
     return view
 
 
+def check_node(view: View, model: Any) -> View:
+    """The view without a head that models of this kind do not have."""
+    why = "" if view.node is None else not_a_head(view.node, model.cfg)
+    return state.refuse(view, "node", why) if why else view
+
+
 def known_tasks() -> dict[str, Task]:
     """The project's tasks, and the files of pairs that were uploaded."""
     return {**tasks(), **uploads.tasks()}
@@ -65,11 +78,18 @@ def known_tasks() -> dict[str, Task]:
 def model_card(name: str, model: Any) -> None:
     """The model in a line, and all that is known of it on hovering."""
     cfg = model.cfg
+    layers = (
+        f"{cfg.n_layers} layers"
+        if cfg.source is None
+        else f"{cfg.source.stack.n_layers} + {cfg.n_layers} layers"
+    )
     parts = [
-        f"{cfg.n_layers} layers × {cfg.n_heads} heads" if cfg.n_heads else f"{cfg.n_layers} layers",
+        f"{layers} × {cfg.n_heads} heads" if cfg.n_heads else layers,
         f"d_model {cfg.d_model}",
         f"context {cfg.n_ctx:,}",
     ]
+    if kind_of(cfg) == VISION and cfg.embed.patches is not None:
+        parts[-1] = "{} × {} patches".format(*cfg.embed.patches.grid)
     known = next((known for known in library.models() if known.name == name), None)
     lines = [
         *([known.description, f"Licence: {known.licence}"] if known is not None else []),
@@ -82,8 +102,9 @@ def model_card(name: str, model: Any) -> None:
 
 def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
     """Where the prompts come from, and the boxes that show and change them."""
-    from_run = f"run {view.run}" if view.run else None
-    known = known_tasks()
+    paired = not no_pairs(model.cfg)
+    from_run = f"run {view.run}" if view.run and paired else None
+    known = known_tasks() if paired else {}
     options = [*([from_run] if from_run else []), *known, OWN]
     now = source(view, name, model)
     found, why = _found(view, name, model, now)
@@ -114,7 +135,7 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
         )  # fmt: skip
     words = found.words if found is not None else _typed(view)
     _texts(view, words)
-    if found is not None:
+    if found is not None and paired:
         names = subject.metrics()
         st.selectbox(
             "Metric", names, index=names.index(found.metric), **state.bound("metric", found.metric),
@@ -128,7 +149,7 @@ def prompts(view: View, name: str, model: Any) -> tuple[View, Subject | None]:
 
 def source(view: View, name: str, model: Any) -> str:
     """Where the prompts come from: `OWN`, a run (its name after `run `), or a task's name."""
-    if subject.own(view):
+    if subject.own(view) or no_pairs(model.cfg):
         return OWN
     return f"run {view.run}" if view.run else view.task or usual_source(name, model)
 
@@ -148,9 +169,9 @@ def usual_source(name: str, model: Any) -> str:
 def _found(view: View, name: str, model: Any, of: str) -> tuple[Subject | None, str]:
     """The subject, or why there is none."""
     try:
-        check_attention(model.cfg, "there are no heads to look at")
         if of == OWN:
-            return subject.of_words(name, model, _typed(view), view.metric), ""
+            words = _typed(view) if subject.own(view) or not no_pairs(model.cfg) else Words(samples.PROMPT)
+            return subject.of_words(name, model, words, view.metric), ""
         if view.run and of == f"run {view.run}":
             run = runs.open_run(view.run)
             example = min(view.example or 0, len(run.pairs) - 1)

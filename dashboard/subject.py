@@ -18,6 +18,7 @@ from circuits.metrics import METRICS, get_metric
 from circuits.pairs import Pairs
 from circuits.pairs_writing import SEPARATOR
 from circuits.task import Task
+from dashboard.kinds import no_pairs
 from dashboard.state import View
 from lens.model import Transformer
 
@@ -101,9 +102,9 @@ def of_words(name: str, model: Transformer, words: Words, metric: str | None) ->
     ids = model.to_tokens(words.clean)[0].cpu()
     if len(ids) > model.cfg.n_ctx:
         raise ValueError(f"The prompt has {len(ids)} tokens; {model.name} reads at most {model.cfg.n_ctx}.")
-    pairs, why = None, ""
+    pairs, why = None, no_pairs(model.cfg)
     try:
-        pairs = made(model, words)
+        pairs = None if why else made(model, words)
     except ValueError as error:
         why = str(error)
     return Subject(name, model, words, ids, pairs, pairs, why, metric or usual_metric(pairs), "Own prompts")

@@ -26,7 +26,8 @@ class GalleryPayload(TypedDict):
 
     Where it is `ranked`, `order` are the heads that are shown, by their number layer by layer, with a label each.
     `letter` is the first of the heads' names. A square is `tile` pixels wide and `tall` high; `most` is the weight of
-    full colour. With a `backdrop` (a PNG in base64, or ""), squares are heat over that picture.
+    full colour. With a `backdrop` (a PNG in base64, or ""), squares are heat over that picture. `legend`, `hint`:
+    whether the scale above and the line below are shown.
     """
 
     title: str
@@ -34,6 +35,8 @@ class GalleryPayload(TypedDict):
     png: str
     backdrop: str
     most: float
+    legend: bool
+    hint: bool
     tile: int
     tall: int
     layers: int
@@ -88,6 +91,8 @@ def gallery_payload(
     backdrop: str = "",
     most: float = 1.0,
     largest: int = 110,
+    legend: bool = True,
+    hint: bool = True,
 ) -> GalleryPayload:
     """The gallery of `tiles` [l, h, t, u] for a prompt of `n_tokens`; `about` is one line per head.
 
@@ -107,6 +112,8 @@ def gallery_payload(
         "png": base64.b64encode(montage(tiles)).decode(),
         "backdrop": backdrop,
         "most": most,
+        "legend": legend,
+        "hint": hint,
         "tile": side,
         "tall": tall,
         "layers": layers,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class PicturePayload(TypedDict):
     """What `components/picture` draws. `packed`: weights [q, k] in 65536 levels, little endian, base64.
 
-    Positions are `first` (1 where there is a class token) and then the patches of `rows` × `columns`.
+    Positions are `first` (1 where there is a class token) and then the patches of `rows` × `columns`. With `values`,
+    one per patch and with a sign, these are drawn instead of weights; `unit` says what they are.
     """
 
     title: str
@@ -28,6 +29,8 @@ class PicturePayload(TypedDict):
     columns: int
     first: int
     packed: str
+    values: list[float]
+    unit: str
 
 
 def levels(pixels: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -56,13 +59,36 @@ def picture_payload(picture: Picture, pattern: NDArray[np.floating], *, title: s
     if pattern.shape != (n, n):
         raise ValueError(f"a pattern of shape {tuple(pattern.shape)} does not fit {n} positions")
     packed = np.rint(np.clip(pattern, 0.0, 1.0) * 65535).astype("<u2")
+    return _payload(picture, title, base64.b64encode(np.ascontiguousarray(packed).tobytes()).decode())
+
+
+def signed_payload(
+    picture: Picture, values: NDArray[np.floating], *, title: str, unit: str
+) -> PicturePayload:
+    """The picture of one number per patch; negative ones get the colour of what supports.
+
+    Raises:
+        ValueError: there is not one value per patch.
+    """
+    if values.shape != (picture.rows * picture.columns,):
+        raise ValueError(
+            f"values of shape {tuple(values.shape)} do not fit {picture.rows * picture.columns} patches"
+        )
+    return _payload(picture, title, "", [round(float(v), 4) for v in values], unit)
+
+
+def _payload(
+    picture: Picture, title: str, packed: str, values: list[float] | None = None, unit: str = "attention"
+) -> PicturePayload:
     return {
         "title": title,
         "png": png(picture.pixels),
         "rows": picture.rows,
         "columns": picture.columns,
         "first": picture.first,
-        "packed": base64.b64encode(np.ascontiguousarray(packed).tobytes()).decode(),
+        "packed": packed,
+        "values": values or [],
+        "unit": unit,
     }
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 import torch
 
 from circuits.places import head_name, place
-from dashboard import ablated, page, sidebar, state, subject, survey, work
+from dashboard import ablated, page, refusing, scene_head, sidebar, state, subject, survey, work
 from dashboard.ablated import Ablated
 from dashboard.components.passages import passages
 from dashboard.figures.head_kinds import KINDS, strongest_kind
@@ -20,6 +20,7 @@ from dashboard.figures.token_table import token_table, visible
 from dashboard.head_views import chosen_head, head_attention, surveyed
 from dashboard.page import Page
 from dashboard.plain import plain
+from dashboard.scene import Scene
 from dashboard.state import View
 from dashboard.subject import Subject
 from dashboard.survey import Survey
@@ -49,8 +50,10 @@ def show() -> None:
     st.title("Head")
     st.caption("One head taken apart: what it looks at, what it writes, and what is lost without it.")
     view, found = sidebar.show(state.current("head"))
-    if found is None:
+    if refusing.refused("head", view) or found is None:
         return
+    if isinstance(found, Scene):
+        return scene_head.show(view, found)
     if len(found.ids) > survey.LONGEST:
         st.error(f"The prompt has {len(found.ids)} tokens; the pictures show at most {survey.LONGEST}.")
         return

@@ -11,7 +11,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from circuits.places import head_name
-from dashboard import page, sidebar, state, survey, work
+from dashboard import page, refusing, scene_heads, sidebar, state, survey, work
 from dashboard.components.gallery import gallery
 from dashboard.figures.head_kinds import KINDS, strongest_kind
 from dashboard.figures.montage import gallery_payload
@@ -20,6 +20,7 @@ from dashboard.head_effects import EFFECTS, HeadEffects, head_effects
 from dashboard.head_views import chosen_head, head_attention, surveyed
 from dashboard.page import Page
 from dashboard.plain import plain
+from dashboard.scene import Scene
 from dashboard.state import View
 from dashboard.subject import Subject
 from dashboard.survey import Survey
@@ -39,8 +40,10 @@ def show() -> None:
         "What every head looks at on this prompt. Rank them by a score, then click one to look closer."
     )
     view, subject = sidebar.show(state.current("heads"))
-    if subject is None:
+    if refusing.refused("heads", view) or subject is None:
         return
+    if isinstance(subject, Scene):
+        return scene_heads.show(view, subject)
     if len(subject.ids) > survey.LONGEST:
         st.error(f"The prompt has {len(subject.ids)} tokens; the pictures show at most {survey.LONGEST}.")
         return

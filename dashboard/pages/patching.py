@@ -14,7 +14,7 @@ from circuits.graph import Graph
 from circuits.node_effects import effect_methods
 from circuits.pairs import Pairs
 from circuits.places import place, split_port
-from dashboard import discovery, estimates, page, patching, sending, sidebar, state, work
+from dashboard import discovery, estimates, page, patching, refusing, sending, sidebar, state, work
 from dashboard.components.grid import grid
 from dashboard.figures.grid import grid_payload
 from dashboard.page import Page
@@ -38,7 +38,7 @@ def show() -> None:
         "that activation was responsible for."
     )
     view, subject = sidebar.show(state.current("patching"))
-    if subject is None:
+    if refusing.refused("patching", view) or not isinstance(subject, Subject):
         return
     if subject.pairs is None or subject.batch is None:
         st.info(

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import choices, options, page, probe_layer, probe_runs, runs, sidebar, state, work
+from dashboard import choices, options, page, probe_layer, probe_runs, refusing, runs, sidebar, state, work
 from dashboard.components.grid import grid
 from dashboard.figures import probe_scores
 from dashboard.page import Page
@@ -19,6 +19,7 @@ from dashboard.probe_layer import Shown
 from dashboard.probe_runs import Listed
 from dashboard.probe_training import training
 from dashboard.state import View
+from dashboard.subject import Subject
 from lens.nearest import unknown
 from probes.labelled import Labelled
 from probes.store import Run
@@ -32,6 +33,8 @@ def show() -> None:
     known = probe_runs.folders(options.given().runs)
     view, name = which(state.current("probes"), known)
     view, subject = sidebar.show(view)
+    if name is None and refusing.refused("probes", view):
+        return
     model_name = choices.model_of(view)
     model = work.shelf().loaded(model_name)
     if known:
@@ -64,7 +67,7 @@ def show() -> None:
         found = probe_layer.read(shown) if shown is not None else None
         if shown is not None and found is not None:
             probe_layer.projection(shown, found)
-            probe_layer.steering(shown, found, subject)
+            probe_layer.steering(shown, found, subject if isinstance(subject, Subject) else None)
     with st.expander("Where it comes from"):
         st.json(dict(run.record), expanded=1)
     if worst is None:

@@ -10,7 +10,7 @@ import streamlit as st
 from circuits.logit_attribution import LogitAttribution, logit_attribution, neuron_attribution
 from circuits.pairs import Pairs
 from circuits.places import place
-from dashboard import page, sidebar, state, work
+from dashboard import page, refusing, scene_prompt, sidebar, state, work
 from dashboard.components.grid import grid
 from dashboard.components.prompts import prompts
 from dashboard.components.short_table import short_tables
@@ -22,6 +22,7 @@ from dashboard.figures.token_table import visible
 from dashboard.page import Page
 from dashboard.plain import plain
 from dashboard.predictions import Predictions, predictions
+from dashboard.scene import Scene
 from dashboard.state import View
 from dashboard.subject import Subject
 from lens.logit_lens import LogitLens, Moved, logit_lens, moved
@@ -38,8 +39,10 @@ def show() -> None:
     st.title("Prompt")
     st.caption("What the model reads, what it expects next, how that builds up, and which parts write it.")
     view, subject = sidebar.show(state.current("prompt"))
-    if subject is None:
+    if refusing.refused("prompt", view) or subject is None:
         return
+    if isinstance(subject, Scene):
+        return scene_prompt.show(view, subject)
     if len(subject.ids) > LONGEST:
         st.error(f"The prompt has {len(subject.ids):,} tokens; this page shows at most {LONGEST:,}.")
         return

@@ -14,8 +14,22 @@ from circuits.discover import Settings
 from circuits.select import algorithms, get_algorithm
 from circuits.store import Listed
 from circuits.task import Task
-from dashboard import able, choices, discovery, library, options, page, runs, sidebar, state, uploads, work
+from dashboard import (
+    able,
+    choices,
+    discovery,
+    library,
+    options,
+    page,
+    presets,
+    runs,
+    sidebar,
+    state,
+    uploads,
+    work,
+)
 from dashboard.jobs import Job
+from dashboard.kinds import SCENES, kind_of, no_pairs
 from dashboard.page import Page
 from dashboard.plain import plain
 from dashboard.state import View
@@ -32,21 +46,30 @@ def show() -> None:
     )
     view, subject = sidebar.show(state.current("start"), new_models=True)
     name = choices.model_of(view)
-    model = None if subject is None else subject.model
+    model, loaded = None if subject is None else subject.model, work.shelf().loaded(name)
     left, right = st.columns([5, 6], gap="large")
     with left:
-        chosen = task_box(view, name, model)
-        own_file()
+        if loaded is not None and no_pairs(loaded.cfg):
+            chosen = presets.instead_of_tasks(name, loaded)
+        else:
+            chosen = task_box(view, name, model)
+            own_file()
+            presets.others(name)
         library.show(name)
     with right:
-        discover_box(name, chosen)
+        if loaded is not None and no_pairs(loaded.cfg):
+            st.subheader("Discover the circuit")
+            st.caption(plain(f"Not in this model: {no_pairs(loaded.cfg)}."))
+        else:
+            discover_box(name, chosen)
         queue()
         saved(view)
     latest = finished()
     if latest:
         page.next_step("circuit", f"Open the circuit that was found: {latest}", view, run=latest, edges=None)
     else:
-        page.next_step("prompt", f"See what {name} makes of a prompt", view, model=name, node=None)
+        what = "its input" if loaded is not None and kind_of(loaded.cfg) in SCENES else "a prompt"
+        page.next_step("prompt", f"See what {name} makes of {what}", view, model=name, node=None)
 
 
 # ---- the task

@@ -69,6 +69,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   canvas.setAttribute("aria-label", data.title);
   root.querySelector(".pooled").textContent = data.pooled;
   root.querySelector(".most").textContent = data.most === 1 ? "1" : data.most.toFixed(2);
+  root.querySelector(".bar").hidden = !data.legend;
+  root.querySelector(".help").hidden = !data.hint;
   frame.classList.toggle("over", data.backdrop !== "");
   root.querySelector(".what").textContent = data.backdrop
     ? "In every square: the picture, and the brighter the colour, the more is looked at that patch"

@@ -10,17 +10,25 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   const [kept, signal] = renew(root);
   const frame = root.querySelector(".frame"), canvas = root.querySelector(".image"), on = { signal };
   const reading = root.querySelector(".reading"), tip = tooltip(frame), say = speaker(frame);
-  const { rows, columns, first } = data, n = first + rows * columns, weights = unpack(data.packed, n * n);
+  const { rows, columns } = data, signed = data.values.length > 0, first = signed ? 0 : data.first;
+  const n = first + rows * columns, weights = signed ? null : unpack(data.packed, n * n);
   const image = new Image();
-  let query = data.query ?? 0, hovered = null, size = data.largest, tall = size;
+  let query = signed ? Math.max(0, (data.query ?? 0) - data.first) : data.query ?? 0, hovered = null, size = data.largest, tall = size;
   frame.setAttribute("aria-label", data.title);
   canvas.setAttribute("aria-label", `${data.title}: ${rows} by ${columns} patches`);
 
   const place = (i) => (i < first ? "class token" : `row ${Math.floor((i - first) / columns)} column ${(i - first) % columns}`);
-  const weight = (k) => weights[query * n + k];
+  const weight = (k) => (signed ? data.values[k] : weights[query * n + k]);
+  const written = (k, digits) => (signed ? `${weight(k) > 0 ? "+" : ""}${weight(k).toFixed(digits)}`.replace("-", "−") : weight(k).toFixed(digits));
   const strongest = () =>
-    [...Array(n).keys()].sort((a, b) => weight(b) - weight(a)).slice(0, 3).map((k) => `${place(k)} ${weight(k).toFixed(2)}`).join(", ");
-  const tell = () => { reading.textContent = `${place(query)[0].toUpperCase()}${place(query).slice(1)} looks at: ${strongest()}`; };
+    [...Array(n).keys()].sort((a, b) => Math.abs(weight(b)) - Math.abs(weight(a))).slice(0, 3).map((k) => `${place(k)} ${written(k, 2)}`).join(", ");
+  const tell = () => {
+    reading.textContent = signed ? `Strongest: ${strongest()}` : `${place(query)[0].toUpperCase()}${place(query).slice(1)} looks at: ${strongest()}`;
+  };
+  frame.classList.toggle("signed", signed);
+  root.querySelector(".help").textContent = signed
+    ? "Left: the picture · right: what its patches do · click chooses a patch for the next page · arrow keys move it"
+    : "Left: the picture · right: where the outlined place looks · click locks another · arrow keys move it";
 
   // The class token stands above the picture; patches lie on it. `side` 0: the picture, 1: with heat.
   const top = () => (first ? TOKEN + 6 : 0);
@@ -37,8 +45,12 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const pen = sized(canvas, 2 * size + GAP + 4, top() + tall + 4);
     pen.translate(2, 2);
     const glow = variable(frame, "--glow"), ink = variable(frame, "--st-text-color");
-    const most = Math.max(...Array.from({ length: n }, (_, k) => weight(k))) || 1;
-    root.querySelector(".most").textContent = most.toFixed(2);
+    const most = Math.max(...Array.from({ length: n }, (_, k) => Math.abs(weight(k)))) || 1;
+    const supports = variable(frame, "--supports"), opposes = variable(frame, "--opposes");
+    root.querySelector(".least").textContent = signed ? `−${most.toFixed(2)}` : "0";
+    root.querySelector(".most").textContent = `${signed ? "+" : ""}${most.toFixed(2)}`;
+    root.querySelector(".unit").textContent = data.unit;
+    root.querySelector(".scale").textContent = signed ? "" : "(square-root scale)";
     pen.imageSmoothingEnabled = image.naturalWidth > size;
     for (const side of [0, 1]) {
       pen.globalAlpha = 1;
@@ -48,8 +60,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
         pen.fillRect(...box(0, side));
       }
       for (let k = 0; k < n && side; k++) {
-        pen.globalAlpha = 0.85 * Math.sqrt(weight(k) / most);
-        pen.fillStyle = glow;
+        pen.globalAlpha = signed ? (0.9 * Math.abs(weight(k))) / most : 0.85 * Math.sqrt(weight(k) / most);
+        pen.fillStyle = !signed ? glow : weight(k) < 0 ? supports : opposes;
         pen.fillRect(...box(k, side));
       }
       pen.globalAlpha = 1;
@@ -89,7 +101,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     draw();
     tell();
     say(reading.textContent);
-    setTriggerValue("query", i);
+    setTriggerValue("query", signed ? i + data.first : i);
   };
 
   followTheme(frame, signal, draw);
@@ -104,7 +116,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   canvas.addEventListener("pointermove", (event) => {
     const at = where(event);
     if (at !== hovered) { hovered = at; draw(); }
-    if (at === null) tip.hide(); else tip.show(event, `${place(at)}\nattention ${weight(at).toFixed(4)}`);
+    if (at === null) tip.hide(); else tip.show(event, `${place(at)}\n${data.unit} ${written(at, 4)}`);
   }, on);
   canvas.addEventListener("pointerleave", () => { hovered = null; tip.hide(); draw(); }, on);
   canvas.addEventListener("click", (event) => { const at = where(event); if (at !== null) lock(at); }, on);

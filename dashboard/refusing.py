@@ -1,0 +1,21 @@
+"""Pages that can show nothing of a kind of model say so in one line, and lead to the page that can."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import choices, page, work
+from dashboard.kinds import refusal
+from dashboard.plain import plain
+from dashboard.state import View
+
+
+def refused(where: str, view: View) -> bool:
+    """Whether page `where` shows nothing of the model that is looked at; then it has been said."""
+    model = work.shelf().loaded(choices.model_of(view))
+    found = None if model is None else refusal(where, model.cfg)
+    if found is None:
+        return False
+    st.info(plain(found.why), icon=":material/info:")
+    page.next_step(found.page, found.label, view, run=None)
+    return True

@@ -1,4 +1,4 @@
-"""RetNet's multi-scale retention (Sun et al. 2023, arXiv 2307.08621, §2.1-2.3).
+"""RetNet's multi-scale retention (Sun et al. 2023, arXiv 2307.08621, §2.1-2.2).
 
 1. Queries, keys and values of each head; queries and keys are rotated by their positions (xPos without its own decay,
    which is the next line).
@@ -8,7 +8,7 @@
 4. A gate, swish of another map of the stream, multiplies it; what is left is mapped back.
 
 The parallel, recurrent and chunkwise forms are those of `_faded_sums`: the level of a position is -log γ times its
-number. The score normalisations of §2.3 are left out: the group norm takes any factor of a row away.
+number. The score normalisations of §2.2 are left out: the group norm takes any factor of a row away.
 
 Letters: b batch, p position, k key position, h head, d d_model, e d_head, x d_value, g = h key/value head,
 r = 1.
@@ -17,7 +17,7 @@ r = 1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -185,7 +185,7 @@ MIXER = Mixer(
         Kind("attn.group_norm.hook_normalized", VALUES, "each head's mixed values, normalised"),
         Kind("attn.hook_gate", VALUES, "the gate, after its activation function"),
         Kind("attn.hook_gated", VALUES, "normalised values times the gate"),
-        RESULT,
+        replace(RESULT, meaning="each head's own contribution: its gated values, times W_O"),
     ),
     words=words,
     path="attn",

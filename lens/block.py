@@ -5,6 +5,7 @@ Letters: b batch, p position, h head, g key/value head, d d_model.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,6 +30,8 @@ class Block(nn.Module):
     def __init__(self, site: str, cfg: StackConfig, layer: int, relative: Relative = None) -> None:
         super().__init__()
         self.cfg, self.layer = cfg, layer
+        assert cfg.streams == 1 or not (cfg.parallel or cfg.cross or cfg.norm_placement != {"in"})
+        cfg = cfg.branch
         self.pre = "in" in cfg.norm_placement
         self.after_sum = "add" in cfg.norm_placement and cfg.norm != "none"
         has_mlp = cfg.d_mlp is not None
@@ -95,17 +98,17 @@ class Block(nn.Module):
     ) -> Float[Tensor, "b p d"]:
         """The stream after attention: `resid_mid`. In a parallel or attention-only block the whole sum."""
         x = taps(self.hook_resid_pre, x)
-        read = self.read(x, taps)
+        read = self.read(self._stream(x, 1), taps)
         attn_out = self._shared(getattr(self, self._mixes)(read, frame, taps, past))
         if self.ln1_post is not None:
             attn_out = self.ln1_post(attn_out, taps)
         attn_out = taps(self.hook_attn_out, attn_out)
         if self.mlp is None:
-            return x + attn_out
+            return self._sum(x, attn_out, 0)
         if self.cfg.parallel:
             shared = read if self.cfg.shared_norm and isinstance(read, Tensor) else None
             return x + attn_out + self.mlp_out(x, taps, shared, frame, past)
-        return taps(self.hook_resid_mid, x + attn_out)
+        return taps(self.hook_resid_mid, self._sum(x, attn_out, 0))
 
     def cross(
         self, x: Float[Tensor, "b p d"], frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
@@ -135,7 +138,7 @@ class Block(nn.Module):
         norm = self.ln1 if self.cross_attn is None else self.ln3
         if self.after_sum and norm is not None:
             x = norm(x, taps)
-        return x + self.mlp_out(x, taps, None, frame, past)
+        return self._sum(x, self.mlp_out(self._stream(x, 0), taps, None, frame, past), 1)
 
     def finish(self, x: Float[Tensor, "b p d"], taps: AnyTaps = OFF) -> Float[Tensor, "b p2 d2"]:
         """`resid_post`, and the post-norm or merged positions where there are such: what the next block reads."""
@@ -144,6 +147,19 @@ class Block(nn.Module):
         norm = (self.ln1 if self.one_sum else self.ln2) if self.after_sum else None
         x = x if norm is None else taps(self.hook_normalized_resid_post, norm(x, taps))
         return x if self.merge is None else self.merge(x, taps)
+
+    def _stream(self, x: Float[Tensor, "b p d"], which: int) -> Float[Tensor, "b p d2"]:
+        """One of two streams side by side, or the only one."""
+        return x if self.cfg.streams == 1 else x.chunk(2, -1)[which]
+
+    def _sum(
+        self, x: Float[Tensor, "b p d"], out: Float[Tensor, "b p d2"], which: int
+    ) -> Float[Tensor, "b p d"]:
+        """x with what a branch adds to one of two streams, or to the only one."""
+        if self.cfg.streams == 1:
+            return x + out
+        first, second = x.chunk(2, -1)
+        return torch.cat([first + out, second] if which == 0 else [first, second + out], -1)
 
     def _shared(self, out: Tensor) -> Tensor:
         """What a branch adds to a stream that has been halved before."""

@@ -63,6 +63,8 @@ class EmbedConfig:
     Learned positions have `n_positions` rows after the first `position_offset` (OPT skips two); `sinusoidal`
     ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
     multiplies the token embedding (Gemma). `n_types` token types tell the two texts of a pair apart (BERT).
+    With `axial` tables, of so many rows and columns and entries each, a position is a place on a map (Reformer).
+    The stream begins as so many `copies` of the embedding side by side.
     `norm_eps` is that of a LayerNorm on the sum, or with `norm_first` in front of positions (Swin); None: there
     is no norm.
 
@@ -79,6 +81,8 @@ class EmbedConfig:
     positions_in_attention: bool = False
     position_offset: int = 0
     sinusoidal: bool = False
+    axial: tuple[tuple[int, int], tuple[int, int]] | None = None
+    copies: int = 1
     scale: float = 1.0
     n_types: int = 0
     norm_eps: float | None = None
@@ -129,6 +133,9 @@ class StackConfig:
     With `stages`, the sizes here are the last one's; `at` gives those of a layer, its `grid`, and `merge_to`, the
     width of the stage after it where it is the last of its own.
 
+    With two `streams`, `d_model` is that of both side by side: attention reads the second and adds to the first, the
+    MLP reads the first and adds to the second (arXiv 1707.04585; Reformer). `branch` has the width of one.
+
     `shared` gives for every layer the first layer that has the same parameters (ALBERT).
 
     With `global_tokens`, some tokens are seen by all and see all, through projections of their own: those that
@@ -142,6 +149,7 @@ class StackConfig:
     n_kv_heads: int
     d_mlp: int | None  # None: attention only
     causal: bool = True
+    streams: Literal[1, 2] = 1
     cross: bool = False  # between attention and MLP, each block looks at what an encoder made of its inputs
     shared: tuple[int, ...] | None = None
     mixer: MixerConfig | tuple[MixerConfig | None, ...] | None = None  # per layer, or of all; None: attention
@@ -195,8 +203,13 @@ class StackConfig:
 
     @property
     def d_entry(self) -> int:
-        """Width of the stream that enters the first block."""
-        return self.d_model if self.stages is None else self.stages[0].d_model
+        """Width of the embedding."""
+        return self.branch.d_model if self.stages is None else self.stages[0].d_model
+
+    @property
+    def branch(self) -> StackConfig:
+        """The same as attention and MLP see it, which read and write one stream."""
+        return self if self.streams == 1 else replace(self, d_model=self.d_model // 2, streams=1)
 
     @property
     def mixers(self) -> tuple[MixerConfig | None, ...]:

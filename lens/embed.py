@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lens.axial import AxialPositions
 from lens.config import EmbedConfig
 from lens.features import Features
 from lens.frame import Frame
@@ -39,6 +40,8 @@ class Embed(nn.Module):
         self.project = nn.Linear(cfg.d_embed, d_model, bias=late) if late or cfg.d_embed != d_model else None
         rows = None if cfg.n_positions is None else cfg.n_positions + cfg.position_offset
         self.positions = None if rows is None else nn.Embedding(rows, width)
+        if cfg.axial is not None:
+            self.positions = AxialPositions(cfg.axial)
         self.types = nn.Embedding(cfg.n_types, width) if cfg.n_types else None
         self.ln = None if cfg.norm_eps is None else Norm(f"{prefix}embed.ln", width, "layer", cfg.norm_eps)
 
@@ -80,7 +83,8 @@ class Embed(nn.Module):
             x = self.ln(x, taps)
         if self.project is not None and late:
             x = self.project(x)
-        return x if self.ln is None else taps(self.hook_full_embed, x)
+        x = x if self.ln is None else taps(self.hook_full_embed, x)
+        return x if self.cfg.copies == 1 else x.repeat(1, 1, self.cfg.copies)
 
     def seen(self, given: ModelInputs, taps: AnyTaps = OFF) -> ModelInputs:
         """What is embedded of what was given: of images of any size, what the backbone sees in them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lens import features
+from lens import axial, features
 from lens.config import Buckets, EmbedConfig, ModelConfig, StackConfig, UnembedConfig
 from lens.mixer import common_of, mixer_at, shapes
 
@@ -80,7 +80,9 @@ def _embed(e: EmbedConfig, d_model: int) -> Shapes:
         shapes |= {"embed.patches.class_token.weight": (1, e.d_embed)} if e.patches.class_token else {}
     if late or e.d_embed != d_model:
         shapes |= _linear("embed.project", d_model, e.d_embed, late)
-    if e.n_positions is not None:
+    if e.axial is not None:
+        shapes |= {f"embed.positions.{name}": shape for name, shape in axial.shapes(e.axial).items()}
+    elif e.n_positions is not None:
         shapes["embed.positions.weight"] = (e.n_positions + e.position_offset, width)
     if e.n_types:
         shapes["embed.types.weight"] = (e.n_types, width)
@@ -101,6 +103,7 @@ def _unembed(u: UnembedConfig, d_model: int) -> Shapes:
 
 def _block(c: StackConfig) -> Shapes:
     """The parameters of one block, which `c` is the configuration of (`StackConfig.at`)."""
+    c = c.branch
     mixer = mixer_at(c)
     found = _norms(c)
     if mixer is None:

@@ -77,7 +77,8 @@ def _stack_sites(e: EmbedConfig, c: StackConfig, ends: str, blocks: str, final: 
         sizes = _sizes(here)
         for kind in _block_kinds(here):
             if kind.where.holds(here):
-                found.append(_sized(_site(f"{blocks}{layer}.", kind, layer), sizes))
+                wide = here.streams > 1 and kind.suffix.startswith("hook_resid")
+                found.append(_sized(_site(f"{blocks}{layer}.", kind, layer), {} if wide else sizes))
             if kind.suffix == "mlp.hook_expert_indices":
                 found += _expert_sites(here, f"{blocks}{layer}.", layer)
     norm = [_site("", kind, part="end") for kind in FINAL if kind.where.holds(c)]
@@ -93,9 +94,9 @@ def _block_kinds(c: StackConfig) -> list[Kind]:
 
 
 def _sizes(c: StackConfig) -> dict[str, int]:
-    """Sizes that a stage has for itself."""
+    """Sizes that a stage, or a branch that reads one of two streams, has for itself."""
     if c.grid is None:
-        return {}
+        return {} if c.streams == 1 else {"d_model": c.branch.d_model}
     rows, columns = c.grid
     mixer = mixer_at(c)
     sizes = {

@@ -13,6 +13,8 @@ from lens.mixers.big_bird import BigBird
 from lens.mixers.hyena import Hyena
 from lens.mixers.linear_attention import LinearAttention
 from lens.mixers.linformer import Linformer
+from lens.mixers.local_chunks import LocalChunks
+from lens.mixers.lsh import Lsh
 from lens.mixers.mamba import Mamba
 from lens.mixers.mamba2 import Mamba2
 from lens.mixers.performer import Performer
@@ -31,6 +33,8 @@ LONG_FILTERS = Hyena(
 )
 DECAYS = (1.0, 0.9, 0.5, 0.03)
 
+EVERY_HEAD: dict[str, Any] = {"n_kv_heads": 4}
+AROUND = LocalChunks(chunk=2, before=2, after=0, least=2, multiple=6)
 POST: dict[str, Any] = {"norm_placement": frozenset({"add"}), "final_norm": False}
 
 SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
@@ -44,6 +48,26 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
             "mixer": (BigBird(block=1, n_random=0), None, BigBird(block=2, n_random=0)),
             "causal": False,
             "n_kv_heads": 4,
+        },
+    },
+    "local_chunks": {
+        "causal": {"mixer": LocalChunks(chunk=2, before=1, least=2, multiple=2)},
+        "both": {
+            "mixer": (LocalChunks(chunk=3, before=1, after=1, least=3, multiple=6), None, AROUND),
+            "causal": False,
+        },
+    },
+    "lsh": {
+        "causal": {"mixer": Lsh(n_buckets=(4,), n_hashes=2, chunk=2, least=2, multiple=2), **EVERY_HEAD},
+        "both": {
+            "mixer": (Lsh(n_buckets=(2, 4), chunk=3, after=1, least=2, multiple=6, seed=7), AROUND, None),
+            "causal": False,
+            **EVERY_HEAD,
+        },
+        "two_streams": {
+            "mixer": (Lsh(n_buckets=(4,), n_hashes=3, chunk=2, least=2, multiple=2), AROUND, None),
+            **EVERY_HEAD,
+            "streams": 2,
         },
     },
     "linear_attention": {
@@ -112,7 +136,9 @@ def config(mixer: str, name: str) -> ModelConfig:
         family=mixer,
         name=f"{mixer}-{name}",
         n_ctx=N_CTX,
-        embed=EmbedConfig(d_vocab=D_VOCAB, d_embed=16),
+        embed=EmbedConfig(
+            d_vocab=D_VOCAB, d_embed=16 // fields.get("streams", 1), copies=fields.get("streams", 1)
+        ),
         stack=StackConfig(n_layers=N_LAYERS, **fields),
         unembed=UnembedConfig(d_vocab=D_VOCAB, d_embed=16),
     )

@@ -19,11 +19,12 @@ import lens.families
 from lens import images
 from lens.family import read
 from lens.inputs import ModelInputs
+from lens.mixers._chunks import Chunked
 from lens.mixers.big_bird import BigBird
 from lens.model import Transformer
 from lens.registry import names
 from lens.sites import Site
-from tests import mixers, zoo
+from tests import mixers, reformer_oracle, zoo
 
 FAMILIES = names(lens.families)
 SPECIMENS = [(family, name) for family in FAMILIES for name in zoo.ZOO.get(family, {})]
@@ -136,7 +137,8 @@ def sides(model: Transformer) -> tuple[str, ...]:
     experts = model.cfg.stack.experts
     if model.cfg.embed.patches is not None:
         return ("none",)
-    if isinstance(model.cfg.stack.mixer, BigBird):  # whose blocks Hugging Face counts with padding
+    of_whole_texts = (BigBird, Chunked)  # whose blocks or chunks Hugging Face counts with padding
+    if any(isinstance(mixer, of_whole_texts) for mixer in model.cfg.stack.mixers):
         return ("none",)
     if not model.cfg.stack.attends:  # Hugging Face's recurrences read padding: as zeros, or as tokens
         return ("none", "right")
@@ -239,6 +241,8 @@ def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
         return _oracle_of_objects(hf, given, attention)
     if given.source is not None:
         return _oracle_of_two(hf, given, attention)
+    if hf.config.model_type == "reformer":
+        return Seen(reformer_oracle.seen(hf, given))
     if hf.config.model_type == "swin":
         return _oracle_of_windows(hf, given, attention)
     if hf.config.model_type == "clip":  # the model of texts; that of images is a specimen of its own

@@ -151,6 +151,22 @@ JAMBA = {
     "mamba_d_conv": 3,
     "use_mamba_kernels": False,
 }
+REFORMER = {
+    "attn_layers": ["local", "lsh", "lsh"],
+    "hidden_size": 16,
+    "attention_head_size": 6,
+    "num_attention_heads": 4,
+    "feed_forward_size": 20,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": N_CTX,
+    "axial_pos_shape": [6, 8],
+    "axial_pos_embds_dim": [6, 10],
+    "local_attn_chunk_length": 2,
+    "lsh_attn_chunk_length": 4,
+    "num_buckets": 4,
+    "hash_seed": 3,
+    "lsh_num_chunks_before": 0,
+}
 SEQ2SEQ = "ForSeq2SeqLM"
 LABELS = {"num_labels": 4}
 LLAMA3 = {
@@ -441,6 +457,33 @@ ZOO: dict[str, dict[str, Specimen]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "reformer": {
+        "causal": Specimen("reformer", {**REFORMER, "is_decoder": True}, auto="ReformerModelWithLMHead"),
+        "factors": Specimen(
+            "reformer",
+            {
+                **REFORMER,
+                "num_buckets": [2, 4],
+                "axial_pos_embds": False,
+                "is_decoder": True,
+            },
+            auto="ReformerModelWithLMHead",
+        ),
+        "masked": Specimen(
+            "reformer",
+            {
+                **REFORMER,
+                "local_num_chunks_after": 1,
+                "lsh_num_chunks_before": 1,
+                "lsh_num_chunks_after": 1,
+                "hash_seed": 0,
+            },
+            auto="AutoModelForMaskedLM",
+        ),
+        "base": Specimen(
+            "reformer", {**REFORMER, "attn_layers": ["lsh", "lsh"], "hidden_act": "gelu"}, auto="AutoModel"
+        ),
+    },
     "rwkv": _of(
         "rwkv",
         RWKV,

@@ -265,6 +265,40 @@ def blocks_of_two(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return _stack(cfg, mixer=replace(mixer, block=2, n_random=0)), state
 
 
+def _mixed(cfg: ModelConfig, kind: str, **fields: Any) -> ModelConfig:
+    """With other fields in the mixers of one kind."""
+    mixers = [replace(m, **fields) if m is not None and m.kind == kind else m for m in cfg.stack.mixers]
+    return _stack(cfg, mixer=tuple(mixers))
+
+
+@bug("reformer", "causal")
+def other_hashes(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _mixed(cfg, "lsh", seed=4), state
+
+
+@bug("reformer", "factors")
+def factors_of_buckets_swapped(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _mixed(cfg, "lsh", n_buckets=(4, 2)), state
+
+
+@bug("reformer", "masked")
+def no_chunk_in_front(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _mixed(cfg, "local_chunks", before=0), state
+
+
+@bug("reformer", "masked")
+def streams_swapped_at_the_end(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    ends = ("stack.ln_final.weight", "stack.ln_final.bias", "unembed.linear.weight")
+    return cfg, {n: x.roll(cfg.d_model // 2, -1) if n in ends else x for n, x in state.items()}
+
+
+@bug("reformer", "base")
+def positions_by_columns(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    axes = ("embed.positions.rows.weight", "embed.positions.columns.weight")
+    flipped = {n: state[n].flip(0) for n in axes}
+    return cfg, {**state, **flipped}
+
+
 @bug("marian", "plain")
 def cross_attention_reads_with_the_wrong_norm(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     decoder = {n: x for n, x in state.items() if n.startswith("stack.")}

@@ -170,6 +170,15 @@ def _embedding(cfg: ModelConfig) -> str:
         return f"images of {height} × {width} in patches of {h} × {w}, {e.patches.n_channels} channels{token}"
     if e.mel is not None:
         return f"{e.mel.n_frames:,} frames of {e.mel.n_mels} mel bands, through two convolutions"
+    if e.features is not None:
+        net, what = (
+            e.features.backbone,
+            "bottlenecks" if e.features.backbone.bottleneck else "pairs of convolutions",
+        )
+        through = f"a ResNet of {sum(net.depths)} {what} to {e.features.width:,} channels"
+        return f"images of any size, {net.n_channels} channels, through {through}; its places in {e.d_embed} dimensions"
+    if e.empty:
+        return f"{e.n_positions} object queries, for which the stream begins at zero"
     tied = ", used again as the unembedding" if cfg.tied else ""
     text = f"embedding of {e.d_vocab:,} tokens in {e.d_embed} dimensions{tied}"
     if e.n_types:
@@ -191,8 +200,12 @@ def _ends(cfg: ModelConfig) -> list[str]:
             "label": "labels",
             "follows": "does the second text follow",
             "answer": "start and end of answers",
+            "object": "which object, or none",
         }
-        lines.append(f"{final}logits over {c.n_classes} classes of each {c.of} ({tells[c.task]})")
+        what = "object query" if cfg.embed.empty else c.of
+        lines.append(f"{final}logits over {c.n_classes} classes of each {what} ({tells[c.task]})")
+    if cfg.boxes:
+        lines.append(f"{final}three linear maps and a sigmoid to the box of each object query")
     if cfg.unembed is not None:
         scores = "" if cfg.unembed.softcap is None else f", logits bounded by {cfg.unembed.softcap:g}"
         hidden = f"a hidden layer of {cfg.unembed.d_embed} ({cfg.unembed.transform}), then "
@@ -214,7 +227,13 @@ def _pooled(cfg: ModelConfig, pooler: PoolerConfig) -> str:
 
 def _positions(cfg: ModelConfig) -> str:
     kinds = []
-    if cfg.embed.n_positions is not None:
+    if cfg.embed.positions_in_attention:
+        tables = (
+            "learned vectors of row and column" if cfg.embed.features and cfg.embed.features.learned else ""
+        )
+        tables = tables or ("sines of row and column" if cfg.embed.features else "learned positions")
+        kinds.append(f"{tables}, added to what queries and keys read in every layer")
+    elif cfg.embed.n_positions is not None:
         kinds.append("learned positions, added to the embedding")
     rotary = next((r for r in cfg.stack.rotary or () if r is not None), None)
     if rotary is not None:
@@ -227,7 +246,7 @@ def _positions(cfg: ModelConfig) -> str:
         }
         kinds.append(f"positions in the scores ({table[cfg.stack.relative.kind]})")
     n, what = (cfg.n_ctx, "tokens") if cfg.embed.n_fixed is None else (cfg.embed.n_fixed, "positions")
-    length = f"context of {n:,} {what}"
+    length = "images of any size" if cfg.embed.features else f"context of {n:,} {what}"
     if not cfg.stack.attends and cfg.stack.endless:
         length = f"texts of any length (trained on {n:,} {what})"
     return f"{' and '.join(kinds) or 'no positions'}; {length}"

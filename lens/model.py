@@ -3,7 +3,7 @@
 A model is frozen after loading. What a run reads and edits is an argument of the run (`taps`), so one model
 serves any number of threads and sessions.
 
-Letters: b batch, p position, k cached and new positions, d d_model, v vocabulary, n image, m text.
+Letters: b batch, p position, k cached and new positions, d d_model, v vocabulary, n image, m text, x column of pixels.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Transformer(nn.Module):
         self,
         inputs: Inputs | Float[Tensor, "b p d"],
         *,
-        attention_mask: Bool[Tensor, "b k"] | Int[Tensor, "b k"] | None = None,
+        attention_mask: Bool[Tensor, "b k *x"] | Int[Tensor, "b k *x"] | None = None,
         taps: AnyTaps = OFF,
         start_at_layer: int = 0,
         stop_at_layer: int | None = None,
@@ -137,8 +137,8 @@ class Transformer(nn.Module):
         Args:
             inputs: text, texts, pairs of texts, ids [b, p] or [p], pictures, waveforms, or what `to_inputs`
                 gives; with `start_at_layer` > 0, a residual stream [b, p, d].
-            attention_mask: True (1) where a token is real, over cached and new positions. Texts of different
-                lengths are padded and masked by themselves.
+            attention_mask: True (1) where a token is real, over cached and new positions, or where a pixel is.
+                Texts of different lengths, and pictures of different sizes, are padded and masked by themselves.
             taps: what this run reads and edits.
             start_at_layer: skip the embedding and the blocks before this one.
             stop_at_layer: run the blocks before this one only. Negative counts from the end.

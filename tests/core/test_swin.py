@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import lens
-from lens.description import in_words
+from lens.description import in_words, n_parameters
 from lens.family import find, read
 from lens.inputs import ModelInputs
 from lens.mixers import shifted_windows
@@ -184,6 +184,38 @@ def test_configurations_that_do_not_fit(fields: dict[str, Any], message: str) ->
     hf = {**zoo.config(zoo.ZOO["swin"]["padded"]).to_dict(), **fields}
     with pytest.raises(ValueError, match=message):
         find(hf).config(hf)
+
+
+PUBLISHED: dict[str, Any] = {
+    "architectures": ["SwinForImageClassification"], "attention_probs_dropout_prob": 0.0, "depths": [2, 2, 6, 2],
+    "drop_path_rate": 0.1, "embed_dim": 96, "encoder_stride": 32, "hidden_act": "gelu", "hidden_dropout_prob": 0.0,
+    "id2label": {str(i): str(i) for i in range(1000)}, "image_size": 224, "initializer_range": 0.02,
+    "layer_norm_eps": 1e-05, "mlp_ratio": 4.0, "model_type": "swin", "num_channels": 3, "num_heads": [3, 6, 12, 24],
+    "num_layers": 4, "patch_size": 4, "path_norm": True, "qkv_bias": True, "torch_dtype": "float32",
+    "transformers_version": "4.16.0.dev0", "use_absolute_embeddings": False, "window_size": 7,
+}  # fmt: skip
+BASE = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]}
+
+WIDER = (23**2 - 13**2) * (2 * 4 + 2 * 8 + 18 * 16 + 2 * 32)
+"""What windows of 12 add to those of 7: displacements, for every head of every layer."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "n"),
+    [
+        ({}, 28_288_354),
+        (BASE, 87_768_224),
+        ({**BASE, "image_size": 384, "window_size": 12}, 87_768_224 + WIDER),
+    ],
+)
+def test_published_sizes(fields: dict[str, Any], n: int) -> None:
+    """Weights of the tiny and the base network, as the library they come from counts them."""
+    cfg = find(PUBLISHED).config({**PUBLISHED, **fields})
+    assert n_parameters(cfg) == n
+    mixers = [m for m in cfg.stack.mixers if isinstance(m, ShiftedWindows)]
+    moved = [m.shift for m in mixers]
+    half = mixers[0].window // 2
+    assert moved == [0, half] * ((len(moved) - 2) // 2) + [0, 0], "one window is all of the last map"
 
 
 def test_what_runs_refuse() -> None:

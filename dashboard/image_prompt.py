@@ -108,7 +108,9 @@ def by_layer(view: View, scene: Scene) -> None:
     order = list(range(len(scene.classes)))
     if len(order) > 2 * CLASSES:
         order = np.argsort(-found[-1], kind="stable")[: 2 * CLASSES].tolist()
-    values = found[:, order]
+    values, answer, selected = found[:, order], scene.answer, None
+    if view.layer is not None and view.layer < len(found) - 1 and answer is not None and answer in order:
+        selected = (view.layer + 1, order.index(answer))
     grid(
         grid_payload(
             values, stream_names(len(found)), [scene.classes[i] for i in order],
@@ -116,8 +118,7 @@ def by_layer(view: View, scene: Scene) -> None:
             texts=[f"{p:.2f}" for p in values.ravel()],
         ),
         key="class_lens", largest=(58, 26),
-        selected=None if view.layer is None or view.layer >= len(found) - 1 else
-        (view.layer + 1, order.index(scene.answer) if scene.answer in order else 0),
+        selected=selected,
         on_pick=lambda r, c: state.put(layer=r - 1 if r else None),
     )  # fmt: skip
     st.caption("The classifier reads the class token's stream before the first layer (embed) and after each.")

@@ -44,11 +44,11 @@ def _of(model: str, page: str, question: str, about: str, **fields: Any) -> Pres
 PRESETS = (
     _of(
         "digits-vit", "prompt", "Which patches decide that this is a 3?",
-        "A vision transformer reads handwritten digits in 16 patches; one is blanked at a time.", image="14",
+        "A vision transformer reads handwritten digits in 16 patches; one is blanked at a time.", image="38",
     ),
     _of(
         "digits-vit", "heads", "Where does each head look on a digit?",
-        "Attention of the class token, or of any patch, drawn over the picture.", image="14", node="a1.h2",
+        "Attention of the class token, or of any patch, drawn over the picture.", image="38", node="a1.h2",
     ),
     _of(
         "reorder-ed", "heads", "Reverse: who looks where?",

@@ -134,7 +134,7 @@ def of_source(name: str, model: Transformer, source: str, target: str = "", othe
         raise ValueError("The source is empty: type at least one word.")
     given = model.to_inputs(source)
     assert isinstance(given.source, ModelInputs) and given.source.ids is not None
-    said = _ids_of(model, target) if target.strip() else generated(model, given)
+    said = _ids_of(model, target) if target.strip() else generated(model, given.source)
     inputs = reading(model, given.source, said)
     counterfactual, why = None, "" if other.strip() else "there is no counterfactual source"
     if other.strip():
@@ -177,17 +177,17 @@ def reading(model: Transformer, source: ModelInputs, said: list[int]) -> ModelIn
 MOST_SAID = 48
 
 
-def generated(model: Transformer, given: ModelInputs) -> list[int]:
+def generated(model: Transformer, source: ModelInputs) -> list[int]:
     """What the model says to a source by greedy decoding, its end with it where it comes to one.
 
     Raises:
         ValueError: the source is too long.
     """
     limit = min(model.cfg.n_ctx, model.cfg.embed.n_positions or model.cfg.n_ctx, MOST_SAID)
-    assert given.ids is not None
     eos = None if model.tokenizer is None else model.tokenizer.eos_id
-    read, said = given.ids, []
-    encoded = model.encode(given)
+    given, said = model.to_inputs(ModelInputs(source=source)), list[int]()
+    encoded, read = model.encode(given), given.ids
+    assert read is not None
     while read.shape[1] <= limit:
         token = int(model(ModelInputs(ids=read, source=encoded), logits_at=-1)[0, -1].argmax())
         said.append(token)

@@ -123,8 +123,8 @@ def without(scene: Scene, at: At) -> None:
     before, after = result
     left, right = st.columns([3, 7], gap="medium")
     change = after.total - before.total
-    left.metric(plain(words.total[:1].upper() + words.total[1:]), f"{after.total:.3f}", f"{change:+.3f}")
-    left.caption(f"With the head: {before.total:.3f}")
+    left.metric(plain(words.total[:1].upper() + words.total[1:]), _number(after.total), _number(change, "+"))
+    left.caption(f"With the head: {_number(before.total)}")
     frame = pd.DataFrame(
         {
             words.part: [visible(name) for name in before.names],
@@ -150,3 +150,8 @@ def without(scene: Scene, at: At) -> None:
             frame, hide_index=True, key="scene_without", height=36 * (len(frame) + 1),
             column_config={**columns, "change": st.column_config.NumberColumn("change", format="%+.4f")},
         )  # fmt: skip
+
+
+def _number(value: float, sign: str = "") -> str:
+    """With three decimals, or where that would be nothing as a power of ten."""
+    return format(value, f"{sign}.3f" if value == 0 or abs(value) >= 0.001 else f"{sign}.1e")

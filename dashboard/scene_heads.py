@@ -43,6 +43,8 @@ def show(view: View, scene: Scene) -> None:
     left, right = st.columns([11, 9], gap="medium")
     with left:
         galleries(view, scene, found, at, as_patterns, changed)
+        if scene.picture is not None:
+            as_matrix(view, scene, at)
     with right:
         kind = scene_views.telling(scene, at, found)
         name = at[0].name(*at[1:])
@@ -50,8 +52,9 @@ def show(view: View, scene: Scene) -> None:
         if len(scene.groups) > 1:
             st.caption(at[0].title)
         scene_views.head_attention(
-            scene, at, key="scene", query=view.query, on_query=lambda position: state.put(query=position)
-        )
+            scene, at, key="scene", query=view.query, on_query=lambda position: state.put(query=position),
+            matrix=False, largest=260,
+        )  # fmt: skip
     table(scene, found, at, changed)
     page.next_step("head", f"Take {name} apart", view, node=name)
 
@@ -97,12 +100,12 @@ def galleries(
             options = {"backdrop": png(scene.picture.pixels), "most": most}
         else:
             tiles = np.stack([pool(layer) for layer in patterns])
-        n = len(scene.rows[group.queries])
+        n, largest = len(scene.rows[group.queries]), 72 if several else 150 if options else 110
         gallery(
             gallery_payload(
                 tiles, n, about(scene, found, group, changed), letter=group.letter,
                 title=f"{group.title}: {group.layers * group.heads} heads of {scene.model.name}",
-                largest=72 if several else 110, legend=i == 0, hint=i == len(scene.groups) - 1, **options,
+                largest=largest, legend=i == 0, hint=i == len(scene.groups) - 1, **options,
             ),
             key=f"gallery_{group.letter}{'_over' if options else ''}",
             selected=at[1:] if group == at[0] else None,
@@ -110,6 +113,17 @@ def galleries(
                 node=node, **({} if group.queries == at[0].queries else {"query": None})
             ),
         )  # fmt: skip
+
+
+def as_matrix(view: View, scene: Scene, at: At) -> None:
+    """The selected head's pattern over an image, as other heads' are drawn."""
+    pattern = scene_views.pattern_of(scene, at)
+    if pattern is None:
+        return
+    st.subheader(f"{at[0].name(*at[1:])} as a matrix", divider=False)
+    scene_views.matrix_of(
+        scene, at, pattern, key="scene", query=view.query, on_query=lambda position: state.put(query=position)
+    )
 
 
 def about(
@@ -147,7 +161,7 @@ def table(
             rows.append(row)
     frame = pd.DataFrame(rows, columns=["head", *([EFFECT] if changed is not None else []), *titles])
     if changed is not None:
-        frame = frame.reindex(frame[EFFECT].abs().sort_values(ascending=False, kind="stable").index)
+        frame = frame.iloc[np.argsort(-frame[EFFECT].abs().to_numpy(), kind="stable")]
     names = frame["head"].tolist()
     selected = at[0].name(*at[1:])
     key = f"scene_table_{selected}_{'_'.join(names[:3])}"

@@ -18,6 +18,7 @@ from dashboard.plain import plain
 from dashboard.scene import Scene
 from dashboard.state import View
 from dashboard.text_reading import Said
+from lens.inputs import ModelInputs
 
 CLEAN, CORRUPT = "clean", "counterfactual"
 
@@ -29,10 +30,23 @@ def show(view: View, scene: Scene) -> None:
     page.next_step("heads", "See what all heads look at here", view)
 
 
-def _tokens(label: str, tokens: list[str], key: str, title: str, **options: Any) -> None:
-    """One row of tokens to click."""
-    expected = options.pop("expected", np.full(len(tokens), np.nan))
-    prompts(prompts_payload([side(label, tokens, expected)], title=title), key=key, **options)
+THERE = "Click a token to see what the model expects in its place"
+
+
+def _tokens(
+    scene: Scene, key: str, title: str, other: list[int] | None, ids: list[int], **options: Any
+) -> None:
+    """A row of tokens, above the counterfactual's where there are any; to click where `options` say what for."""
+    rows = [(CLEAN, ids), *([] if other is None else [(CORRUPT, other)])]
+    differs = [i for i, (a, b) in enumerate(zip(ids, other or ids, strict=True)) if a != b]
+    expected = options.pop("expected", np.full(len(ids), np.nan))
+    sides = [side(label, scene.model.to_str_tokens(row), expected) for label, row in rows]
+    hint = options.pop("hint", "")
+    prompts(prompts_payload(sides, differs, title=title, hint=hint), key=key, **options)
+
+
+def _ids(inputs: ModelInputs | None) -> list[int] | None:
+    return None if inputs is None or inputs.ids is None else inputs.ids[0].tolist()
 
 
 def check(view: View, n: int) -> View:
@@ -55,14 +69,22 @@ def source_and_target(view: View, scene: Scene) -> None:
     )  # fmt: skip
     if found is None:
         return
-    _tokens("source", scene.rows["source"], "source", "The source, which the encoder reads")
-    spelled = model.to_str_tokens(list(scene.said))
+    spelled, at = model.to_str_tokens(list(scene.said)), 0 if view.query is None else view.query
+    other = None if scene.other is None else scene.other.source
+    st.subheader("The source, which the encoder reads", divider=False)
     _tokens(
-        "target", spelled, "target", "The target, which the decoder says", expected=found.expected,
-        position=view.query, on_position=lambda at: state.put(query=at),
+        scene,
+        "source",
+        "The source",
+        _ids(other if isinstance(other, ModelInputs) else None),
+        scene.ids["source"],
+    )
+    st.subheader("The target, which the decoder says", divider=False)
+    _tokens(
+        scene, "target", "The target", None, list(scene.said), expected=found.expected, hint=THERE, position=at,
+        on_position=lambda at: state.put(query=at),
     )  # fmt: skip
     says(scene)
-    at = 0 if view.query is None else view.query
     st.subheader("What is said next?", divider=False)
     before = " ".join(text.strip() for text in spelled[:at]) or "nothing yet"
     st.caption(
@@ -146,13 +168,18 @@ def text(view: View, scene: Scene) -> None:
     st.caption(f"Of {how}. {plain(model.name)} predicts no next token: vectors are what it makes of texts.")
 
 
-def masked(view: View, scene: Scene) -> None:
+def hidden_at(view: View, scene: Scene) -> int:
+    """Which token is masked: the chosen one, the one that is a mask already, or one in the middle."""
+    ids, tokenizer = scene.ids["target"], scene.model.tokenizer
+    mask = None if tokenizer is None else tokenizer.mask_id
+    usual = ids.index(mask) if mask in ids else len(ids) // 2
+    return usual if view.query is None else view.query
+
+
+def masked(scene: Scene, at: int) -> None:
     """What the model expects where the chosen token is masked."""
     model, tokens = scene.model, scene.rows["target"]
     mask = None if model.tokenizer is None else model.tokenizer.mask_id
-    ids = scene.ids["target"]
-    usual = ids.index(mask) if mask in ids else len(ids) // 2
-    at = usual if view.query is None else view.query
     st.subheader("What stands behind the mask?", divider=False)
     if mask is None:
         st.info(plain(f"The tokenizer of {model.name} has no mask."), icon=":material/info:")

@@ -17,7 +17,7 @@ from dashboard.figures.attention import attention_payload, weighted_by
 from dashboard.figures.picture import picture_payload
 from dashboard.group_survey import GroupSurvey, scores_of
 from dashboard.head_groups import Group, find, known_heads
-from dashboard.kinds import SEQ2SEQ
+from dashboard.kinds import READER, SEQ2SEQ
 from dashboard.scene import Scene
 from dashboard.state import View
 
@@ -142,15 +142,32 @@ def head_attention(
         picture(payload, key=f"{key}_picture", query=query, largest=largest, on_query=on_query)
         if not matrix:
             return
+    matrix_of(scene, at, pattern, key=key, query=query, on_query=on_query, other=other)
+
+
+def matrix_of(
+    scene: Scene,
+    at: At,
+    pattern: NDArray[np.floating],
+    *,
+    key: str,
+    query: int | None,
+    on_query: Callable[[int], None],
+    other: bool = False,
+) -> None:
+    """A pattern as a matrix; beside texts also over these."""
+    group, image = at[0], scene.picture is not None
     queries, keys = labels_of(scene, group, other=other)
+    if query is None and scene.kind != READER:
+        query = 0  # the class token, or what is read first
     attention(
         attention_payload(
-            pattern, queries, title=f"{title}, as a matrix" if shown is not None else title, causal=group.causal,
-            keys=keys if group.crosses else None, listed=shown is None,
+            pattern, queries, title=f"Attention of {group.name(*at[1:])}" + (", as a matrix" if image else ""),
+            causal=group.causal, keys=keys if group.crosses else None, listed=not image,
             names=(group.queries, group.keys) if group.crosses else ("query", "key"),
         ),
-        key=f"{key}_{group.letter}", query=0 if query is None and shown is not None else query,
-        largest=30 if shown is None else 16, on_query=on_query,
+        key=f"{key}_{group.letter}", query=query, on_query=on_query,
+        largest=16 if image else 30 if scene.kind == READER else 40,
     )  # fmt: skip
 
 

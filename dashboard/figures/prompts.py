@@ -20,10 +20,15 @@ class Side(TypedDict):
     expected: list[float | None]
 
 
+AFTER = "Click a position to see what the model expects after it"
+
+
 class PromptsPayload(TypedDict):
-    """What `components/prompts` draws. `differs`: positions at which the sides differ, in order."""
+    """What `components/prompts` draws. `differs`: positions at which the sides differ, in order. `hint`: what a click
+    does; "" where positions cannot be clicked."""
 
     title: str
+    hint: str
     sides: list[Side]
     differs: list[int]
 
@@ -43,7 +48,9 @@ def side(label: str, tokens: Sequence[str], expected: NDArray[np.floating]) -> S
     }
 
 
-def prompts_payload(sides: Sequence[Side], differs: Sequence[int] = (), *, title: str) -> PromptsPayload:
+def prompts_payload(
+    sides: Sequence[Side], differs: Sequence[int] = (), *, title: str, hint: str = AFTER
+) -> PromptsPayload:
     """The picture of one or two prompts of equally many tokens.
 
     Raises:
@@ -54,4 +61,4 @@ def prompts_payload(sides: Sequence[Side], differs: Sequence[int] = (), *, title
         raise ValueError(
             f"prompts of {' and '.join(map(str, sorted(lengths)))} tokens do not stand side by side"
         )
-    return {"title": title, "sides": list(sides), "differs": list(differs)}
+    return {"title": title, "hint": hint, "sides": list(sides), "differs": list(differs)}

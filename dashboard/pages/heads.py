@@ -36,9 +36,7 @@ Columns = dict[str, NDArray[np.floating]]
 
 def show() -> None:
     st.title("Heads")
-    st.caption(
-        "What every head looks at on this prompt. Rank them by a score, then click one to look closer."
-    )
+    st.caption("What every head looks at here. Click one to look closer, or rank them by a score.")
     view, subject = sidebar.show(state.current("heads"))
     if refusing.refused("heads", view) or subject is None:
         return

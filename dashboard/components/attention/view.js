@@ -1,4 +1,4 @@
-const SMALLEST = 3, LARGEST = 30, LABELLED = 10;
+const SMALLEST = 3, LARGEST = 48, LABELLED = 10;
 
 const unpack = (packed, size) => {
   const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
@@ -125,7 +125,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const inside = (q) => (data.causal ? q + 1 : m) * cell;
     pen.lineWidth = 2;
     pen.strokeStyle = variable(frame, "--mark");
-    pen.strokeRect(left - 1, query * cell - 1, inside(query) + 1, cell + 1);
+    const top = Math.max(1, query * cell - 1);
+    pen.strokeRect(left - 1, top, inside(query) + 1, (query + 1) * cell - top);
     if (key !== null) pen.strokeRect(left + key * cell + 1, query * cell + 1, cell - 3, cell - 3);
     if (hovered) {
       pen.lineWidth = 1;

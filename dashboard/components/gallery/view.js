@@ -95,6 +95,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
       pen.fillRect(x, y, inner, inner);
       if (behind) {
         pen.drawImage(behind, x, y, inner, inner);
+        pen.fillStyle = "rgb(0 0 0 / 45%)";  // so that heat is seen on what is bright
+        pen.fillRect(x, y, inner, inner);
         pen.globalAlpha = 0.85;
       }
       pen.drawImage(sheet, head * data.tile, layer * data.tall, data.tile, data.tall, x, y, inner, inner);

@@ -13,7 +13,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   const { rows, columns } = data, signed = data.values.length > 0, first = signed ? 0 : data.first;
   const n = first + rows * columns, weights = signed ? null : unpack(data.packed, n * n);
   const image = new Image();
-  let query = signed ? Math.max(0, (data.query ?? 0) - data.first) : data.query ?? 0, hovered = null, size = data.largest, tall = size;
+  let query = signed ? (data.query === null || data.query < data.first ? null : data.query - data.first) : data.query ?? 0, hovered = null, size = data.largest, tall = size;
   frame.setAttribute("aria-label", data.title);
   canvas.setAttribute("aria-label", `${data.title}: ${rows} by ${columns} patches`);
 
@@ -55,6 +55,10 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     for (const side of [0, 1]) {
       pen.globalAlpha = 1;
       pen.drawImage(image, left(side), top(), size, tall);
+      if (side) {
+        pen.fillStyle = "rgb(0 0 0 / 45%)";  // so that heat is seen on what is bright
+        pen.fillRect(left(side), top(), size, tall);
+      }
       if (first) {
         pen.fillStyle = variable(frame, "--st-secondary-background-color");
         pen.fillRect(...box(0, side));
@@ -86,7 +90,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
       }
     };
     if (hovered !== null) ring(hovered, glow, 1.5);
-    ring(query, variable(frame, "--mark"), 3);
+    if (query !== null) ring(query, variable(frame, "--mark"), 3);
   };
   const where = (event) => {
     const at = canvas.getBoundingClientRect(), px = event.clientX - at.left - 2, y = event.clientY - at.top - 2;
@@ -124,8 +128,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
     if (!by) return;
     event.preventDefault();
-    const to = query < first ? (by > 0 ? first : query) : query + by;
-    const next = to < first ? (first && by < 0 ? 0 : query) : Math.min(n - 1, to);
+    const from = query ?? 0, to = from < first ? (by > 0 ? first : from) : from + by;
+    const next = to < first ? (first && by < 0 ? 0 : from) : Math.min(n - 1, to);
     if (next !== query) lock(next);
   }, on);
   return () => kept.controller.abort();

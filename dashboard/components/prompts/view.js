@@ -4,7 +4,11 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   const tip = tooltip(frame), say = speaker(frame);
   const n = data.sides[0].tokens.length, differs = new Set(data.differs);
   const typing = root.activeElement?.classList?.contains("column");
-  let chosen = data.position;
+  const clickable = data.hint !== "", graded = data.sides.some((side) => side.expected.some((p) => p !== null));
+  let chosen = clickable ? data.position : -1;
+  root.querySelector(".colour").hidden = !graded;
+  root.querySelector(".help").hidden = !clickable;
+  root.querySelector(".help").textContent = `${data.hint} · arrow keys move it`;
   frame.setAttribute("aria-label", data.title);
   list.setAttribute("aria-label", data.title);
 
@@ -16,7 +20,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   };
   const share = (p) => (p === null ? "the first token is given" : `probability ${p < 0.0005 ? p.toExponential(1) : p.toFixed(3)}`);
   const about = (i) =>
-    data.sides.map((side) => `${data.sides.length > 1 ? `${side.label}: ` : ""}“${visible(side.tokens[i])}”, ${share(side.expected[i])}`).join("\n");
+    data.sides.map((side) => `${data.sides.length > 1 ? `${side.label}: ` : ""}“${visible(side.tokens[i])}”${graded ? `, ${share(side.expected[i])}` : ""}`).join("\n");
 
   const difference = root.querySelector(".difference");
   difference.replaceChildren();
@@ -36,7 +40,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     for (const side of data.sides) column.append(element("span", "token", visible(side.tokens[i]) || "∅"));
     column.classList.toggle("differs", differs.has(i));
     column.classList.toggle("first", i === data.differs[0]);
-    column.addEventListener("click", () => choose(i), on);
+    if (clickable) column.addEventListener("click", () => choose(i), on);
+    else column.style.cursor = "default";
     column.addEventListener("pointermove", (event) => tip.show(event, `position ${i}\n${about(i)}`), on);
     column.addEventListener("pointerleave", () => tip.hide(), on);
     return column;
@@ -74,7 +79,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   if (typing) columns[chosen]?.focus({ preventScroll: true });
   list.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-    if (!by) return;
+    if (!by || !clickable) return;
     event.preventDefault();
     const next = Math.min(n - 1, Math.max(0, chosen + by));
     if (next !== chosen) choose(next);

@@ -23,7 +23,7 @@ def instead_of_tasks(name: str, model: Any) -> None:
     st.subheader("Questions to begin with", divider=False)
     own = [preset for preset in PRESETS if preset.view.model == name]
     for preset in own:
-        link(preset)
+        link(preset, named=False)
     if kind_of(model.cfg) == OTHER:
         st.info(plain(f"The dashboard has no views for {name}: {PYTHON}."), icon=":material/info:")
     elif not own:
@@ -40,8 +40,8 @@ def others(name: str) -> None:
                 link(preset)
 
 
-def link(preset: Preset) -> None:
-    """A question, and what it is about."""
+def link(preset: Preset, *, named: bool = True) -> None:
+    """A question, what it is about, and of which model."""
     with st.container(gap=None):
         page.link(preset.page, preset.question, preset.view, icon=ICONS[preset.page])
-        st.caption(plain(f"{preset.about} ({preset.view.model})"))
+        st.caption(plain(f"{preset.about} ({preset.view.model})" if named else preset.about))

@@ -50,7 +50,7 @@ class Scene:
 
     `inputs`, `other`: one row each; `other` is the counterfactual with positions alike, or None, and `why` says so.
     `rows`: names of the positions of the source and of the target; `said`: the target's next tokens, where there
-    are any. `answer`, `wrong`: classes; `classes` their names. `text`, `other_text`: what was typed.
+    are any. `answer`, `wrong`: classes; `classes` their names. `text`, `other_text`, `second`: what was typed.
     `ids`: tokens of a row, for scores that ask which positions hold the same one.
     """
 
@@ -70,6 +70,7 @@ class Scene:
     wrong: int | None = None
     text: str = ""
     other_text: str = ""
+    second: str = ""
 
     @property
     def kind(self) -> str:
@@ -216,7 +217,7 @@ def of_text(name: str, model: Transformer, text: str, second: str = "", other: s
     """
     if not text.strip():
         raise ValueError("The text is empty: type at least one word.")
-    inputs = _read(model, text, second)
+    inputs = read_text(model, text, second)
     assert inputs.ids is not None
     n = inputs.ids.shape[1]
     limit = min(model.cfg.n_ctx, model.cfg.embed.n_positions or model.cfg.n_ctx)
@@ -225,7 +226,7 @@ def of_text(name: str, model: Transformer, text: str, second: str = "", other: s
     counterfactual, why = None, "" if other.strip() else "there is no counterfactual text"
     if other.strip():
         try:
-            counterfactual = _read(model, other, second)
+            counterfactual = read_text(model, other, second)
             assert counterfactual.ids is not None
             if counterfactual.ids.shape[1] != n:
                 why = f"the counterfactual has {counterfactual.ids.shape[1]} tokens and the text {n}"
@@ -235,11 +236,12 @@ def of_text(name: str, model: Transformer, text: str, second: str = "", other: s
     ids = inputs.ids[0].tolist()
     return Scene(
         name, model, "Own text", inputs, counterfactual, why, {"target": spelled(model, ids)}, {"target": ids},
-        text=text, other_text=other,
+        text=text, other_text=other, second=second,
     )  # fmt: skip
 
 
-def _read(model: Transformer, text: str, second: str) -> ModelInputs:
+def read_text(model: Transformer, text: str, second: str) -> ModelInputs:
+    """A text, or a pair of texts, as an encoder reads them."""
     return model.to_inputs([(text, second)] if second.strip() else [text])
 
 

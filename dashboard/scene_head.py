@@ -76,9 +76,9 @@ def looks(view: View, scene: Scene, found: Mapping[str, GroupSurvey], at: At, be
         with column:
             on = f" on the {CORRUPT}" if other else f" · {kind}" if kind else ""
             st.subheader(f"{name}{on}", divider=False)
-            st.caption(
-                plain(scene.title if not at[0].title.startswith(("Enc", "Dec", "Cross")) else at[0].title)
-            )
+            if other or scene.picture is not None or len(scene.groups) > 1:
+                what = at[0].title if len(scene.groups) > 1 else scene.title
+                st.caption(plain("The same place looks, in the counterfactual" if other else what))
             scene_views.head_attention(
                 scene, at, key=f"scene_large_{other}", query=view.query, other=other, by_values=values, largest=300,
                 on_query=lambda position: state.put(query=position), matrix=not beside,

@@ -142,20 +142,14 @@ def text(view: View, scene: Scene) -> None:
     tokens = scene.rows["target"]
     view = check(view, len(tokens))
     model = scene.model
-    bidirectional = model.cfg.unembed is not None
+    fills = model.cfg.unembed is not None
+    at = hidden_at(view, scene) if fills else None
     _tokens(
-        "text", tokens, "text", "The text", position=view.query if bidirectional else None,
-        on_position=(lambda at: state.put(query=at)) if bidirectional else None,
+        scene, "text", "The text", _ids(scene.other), scene.ids["target"], position=at, hint=THERE if fills else "",
+        on_position=lambda at: state.put(query=at),
     )  # fmt: skip
-    if scene.other is not None and scene.other.ids is not None:
-        _tokens(
-            "counterfactual",
-            model.to_str_tokens(scene.other.ids[0].tolist()),
-            "other_text",
-            "The counterfactual",
-        )
-    if bidirectional:
-        masked(view, scene)
+    if at is not None:
+        masked(scene, at)
     st.subheader("How near are the vectors of the two texts?", divider=False)
     try:
         near = text_reading.similarity(scene)
@@ -193,9 +187,7 @@ def masked(scene: Scene, at: int) -> None:
     top, probs, rank = found
     here = visible(tokens[at])
     st.caption(
-        plain(
-            f"With “{here}” (position {at}) masked; it is the choice number {rank + 1:,}. Click another token."
-        )
+        plain(f"With “{here}” (position {at}) masked, which is choice {rank + 1:,}. Click another token.")
     )
     columns = {
         "token": [visible(text) for text in model.to_str_tokens(top.tolist())],

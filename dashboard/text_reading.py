@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dashboard import outcomes
-from dashboard.scene import generated
+from dashboard.scene import generated, read_text
 from lens.inputs import ModelInputs
 
 if TYPE_CHECKING:
@@ -83,5 +83,5 @@ def similarity(scene: Scene) -> float:
     """
     if not scene.other_text.strip():
         raise ValueError("there is no counterfactual text")
-    other = scene.other if scene.other is not None else scene.model.to_inputs([scene.other_text])
+    other = scene.other if scene.other is not None else read_text(scene.model, scene.other_text, scene.second)
     return outcomes.cosine(outcomes.vector(scene.model, scene.inputs), outcomes.vector(scene.model, other))

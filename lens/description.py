@@ -202,7 +202,8 @@ def _ends(cfg: ModelConfig) -> list[str]:
             "answer": "start and end of answers",
             "object": "which object, or none",
         }
-        what = "object query" if cfg.embed.empty else c.of
+        what = "image" if cfg.embed.patches is not None and c.of == "text" else c.of
+        what = "object query" if cfg.embed.empty else what
         lines.append(f"{final}logits over {c.n_classes} classes of each {what} ({tells[c.task]})")
     if cfg.boxes:
         lines.append(f"{final}three linear maps and a sigmoid to the box of each object query")

@@ -244,6 +244,7 @@ def test_in_words() -> None:
     assert line in words
     assert "MLP of 24 to 48 neurons (gelu)" in words
     assert "a final norm, then a vector per image, the mean of all positions" in words
+    assert "a final norm, then logits over 4 classes of each image (labels)" in words
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lens.cache import ActivationCache
 from lens.config import ModelConfig
 from lens.kv import KeyValues
@@ -10,3 +12,14 @@ from lens.model import Transformer
 from lens.taps import OFF, Taps
 
 __all__ = ["OFF", "ActivationCache", "KeyValues", "ModelConfig", "Taps", "Transformer", "load", "save"]
+
+DROP_IN = ("HookedTransformer", "HookedTransformerConfig")
+"""TransformerLens's classes on this core (`lens.compat`), imported where they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in DROP_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lens import compat
+
+    return getattr(compat, name)

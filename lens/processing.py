@@ -147,6 +147,16 @@ def ungrouped(cfg: ModelConfig, state: Mapping[str, Tensor]) -> Model:
     return replace(cfg, stack=replace(c, n_kv_heads=c.n_heads)), state
 
 
+def grouped(cfg: ModelConfig, state: Mapping[str, Tensor], n_kv_heads: int) -> Model:
+    """The inverse of `ungrouped`: the heads of each group share the keys and values of its first."""
+    _check(cfg, post=True)
+    c, state = cfg.stack, dict(state)
+    for name in [n for n in state if (n.startswith("stack.blocks.") and ".attn.k." in n) or ".attn.v." in n]:
+        heads = state[name].unflatten(0, (c.n_kv_heads, -1))
+        state[name] = heads[:: c.n_kv_heads // n_kv_heads].flatten(0, 1)
+    return replace(cfg, stack=replace(c, n_kv_heads=n_kv_heads)), state
+
+
 def with_biases(cfg: ModelConfig, state: Mapping[str, Tensor]) -> Model:
     """The same model with a bias on every map of attention, MLP and unembedding; new ones are zero."""
     c, state = cfg.stack, dict(state)
@@ -328,6 +338,8 @@ def _refactored(cfg: ModelConfig, state: State) -> Model:
             raise ValueError(f"W_Q and W_K of {cfg.name} cannot be refactored: {what} stand between them")
     if c.n_kv_heads != c.n_heads:
         raise ValueError(f"heads of {cfg.name} share keys and values: ungroup them first")
+    if c.d_head > c.d_model:
+        raise ValueError(f"heads of {cfg.name} are wider than its stream: their factors are not unique")
     cfg, state = _values_folded(cfg, state)
     biased = bool(c.attn_bias & {"q", "k"})
     for layer in range(c.n_layers):

@@ -1,0 +1,248 @@
+"""Weights in TransformerLens's names and shapes, and back: `blocks.0.attn.W_Q` [h, d, e], `unembed.W_U` [d, v].
+
+There, every map has a bias, a norm that has been folded has no entry, shared keys and values are `_W_K` and `_W_V`,
+Gemma's gains are stored as they act, and what scales embeddings or logits is a part of them.
+
+Letters: d d_model, e d_head, h head, g key/value head, m d_mlp, v vocabulary, p position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lens.config import ModelConfig
+from lens.nearest import unknown
+from lens.parameters import shapes_of
+from lens.processing import State, with_biases
+
+Change = Callable[[Tensor], Tensor]
+IGNORED = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "alibi")
+"""What TransformerLens keeps beside its weights and makes anew."""
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _turned(x: Tensor) -> Tensor:
+    return x.T.contiguous()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor under both names: `there(ours)` is TransformerLens's, `here(theirs)` ours."""
+
+    theirs: str
+    ours: str
+    there: Change = _same
+    here: Change = _same
+    norm: bool = False
+    optional: bool = False  # TransformerLens has no such bias: given where it is not zero
+
+
+def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = False) -> State:
+    """Our weights in TransformerLens's layout. With `folded`, norms in front of maps have no entries.
+
+    Raises:
+        ValueError: the layout has no place for a weight; the message names it.
+    """
+    shapes, like = shapes_of(with_biases(cfg, state)[0]), state["embed.tokens.weight"]
+    found: State = {}
+    for entry in entries(cfg):
+        x = state.get(entry.ours)
+        if (entry.norm and folded) or (entry.optional and (x is None or not x.any())):
+            continue
+        if x is None and entry.ours.endswith(".bias"):
+            x = like.new_zeros(shapes[entry.ours])
+        if x is not None:
+            found[entry.theirs] = entry.there(x.detach())
+    return found
+
+
+def from_layout(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[ModelConfig, State]:
+    """Weights in TransformerLens's layout as ours, and the configuration with the biases that they have.
+
+    Norms that are not there have been folded, and become the identity; biases that are not there are zero.
+
+    Raises:
+        ValueError: a weight is missing, unknown or of another shape; the message names it.
+    """
+    cfg = replace(cfg, tied=False)
+    known = {entry.theirs: entry for entry in entries(cfg)}
+    for name in weights:
+        if name not in known and name.rsplit(".", 1)[-1] not in IGNORED:
+            raise ValueError(unknown("weight", name, known, of=cfg.name))
+    full = replace(
+        cfg,
+        stack=replace(cfg.stack, attn_bias=frozenset("qkvo"), mlp_bias=True),
+        unembed=None if cfg.unembed is None else replace(cfg.unembed, bias=True),
+    )
+    shapes, state = shapes_of(full), State()
+    like = next(iter(weights.values()))
+    for entry in known.values():
+        if entry.ours not in shapes or entry.ours in state:
+            continue
+        if entry.theirs in weights:
+            state[entry.ours] = _back(entry, weights[entry.theirs], shapes[entry.ours])
+        elif entry.norm or entry.ours.endswith(".bias"):
+            zero = entry.ours.endswith(".bias") or cfg.stack.norm_unit_offset
+            state[entry.ours] = (torch.zeros if zero else torch.ones)(shapes[entry.ours], dtype=like.dtype)
+        else:
+            raise ValueError(f"{cfg.name} needs a weight {entry.theirs!r}, which is not there")
+    return _without_zeros(cfg, full, state)
+
+
+def _back(entry: Entry, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    try:
+        found = entry.here(x)
+    except (RuntimeError, IndexError):
+        found = x
+    if tuple(found.shape) != shape:
+        wanted = tuple(entry.there(torch.empty(shape, device="meta")).shape)
+        raise ValueError(f"{entry.theirs!r} is {tuple(x.shape)} and must be {wanted}")
+    return found
+
+
+def _without_zeros(cfg: ModelConfig, full: ModelConfig, state: State) -> tuple[ModelConfig, State]:
+    """Leave out biases that the model did not have and that are zero."""
+
+    def empty(*ends: str) -> bool:
+        return not any(bool(x.any()) for name, x in state.items() if name.endswith(ends))
+
+    attention = {r for r in "qkvo" if r in cfg.stack.attn_bias or not empty(f".attn.{r}.bias")}
+    maps = (".gate.bias", ".up.bias", ".down.bias")
+    mlp = cfg.stack.mlp_bias or not empty(*maps)
+    unembed = cfg.unembed
+    if unembed is not None and not empty("unembed.linear.bias"):
+        unembed = replace(unembed, bias=True)
+    stack = replace(full.stack, attn_bias=frozenset(attention), mlp_bias=mlp)  # type: ignore[arg-type]
+    new = replace(cfg, stack=stack, unembed=unembed)
+    wanted = shapes_of(new)
+    return new, {name: x for name, x in state.items() if name in wanted}
+
+
+def names(cfg: ModelConfig) -> dict[str, str]:
+    """Our names to TransformerLens's."""
+    return {entry.ours: entry.theirs for entry in reversed(list(entries(cfg)))}
+
+
+def entries(cfg: ModelConfig) -> Iterator[Entry]:
+    """All weights, in TransformerLens's order.
+
+    Raises:
+        ValueError: the layout has no place for such a model.
+    """
+    c, e, u = cfg.stack, cfg.embed, cfg.unembed
+    odd = {
+        "a mixer in attention's place": not c.attends, "two stacks": cfg.source is not None or cfg.vision is not None,
+        "factorised embeddings": e.d_embed != c.d_model or (u is not None and u.d_embed != c.d_model),
+        "something else than tokens": not e.of_tokens, "token types": e.n_types > 0, "a hidden layer in front "
+        "of the vocabulary": u is not None and bool(u.transform), "shared layers": c.shared is not None,
+        "stages": c.stages is not None, "global tokens": c.global_tokens is not None,
+        "positions in the scores": c.relative is not None, "a pooler or classifier": bool(cfg.pooler or cfg.classifier),
+        "an expert for all positions": c.experts is not None and c.experts.shared is not None,
+    }  # fmt: skip
+    for what, there in odd.items():
+        if there:
+            raise ValueError(f"{cfg.name} has {what}: TransformerLens's layout has no place for that")
+    yield Entry("embed.W_E", "embed.tokens.weight", lambda x: x * e.scale, lambda x: x / e.scale)
+    if e.norm_eps is not None:
+        yield Entry("embed.ln.w", "embed.ln.weight")
+        yield Entry("embed.ln.b", "embed.ln.bias")
+    if e.n_positions is not None:
+        offset = e.position_offset
+        yield Entry(
+            "pos_embed.W_pos",
+            "embed.positions.weight",
+            lambda x: x[offset:],
+            lambda x: torch.cat([x.new_zeros(offset, x.shape[1]), x]) if offset else x,
+        )
+    for layer in range(c.n_layers):
+        yield from _block(cfg, layer)
+    if c.final_norm and c.norm != "none":
+        yield from _norm(cfg, "ln_final", "stack.ln_final", True)
+    if u is not None:
+        yield Entry(
+            "unembed.W_U",
+            "unembed.linear.weight",
+            lambda x: _turned(x) * u.scale,
+            lambda x: _turned(x) / u.scale,
+        )
+        yield Entry("unembed.b_U", "unembed.linear.bias")
+
+
+def _norm(cfg: ModelConfig, theirs: str, ours: str, foldable: bool) -> Iterator[Entry]:
+    offset = 1 if cfg.stack.norm_unit_offset else 0
+    yield Entry(f"{theirs}.w", f"{ours}.weight", lambda x: x + offset, lambda x: x - offset, norm=foldable)
+    if cfg.stack.norm == "layer":
+        yield Entry(f"{theirs}.b", f"{ours}.bias", norm=foldable)
+
+
+def _block(cfg: ModelConfig, layer: int) -> Iterator[Entry]:
+    c, there, here = cfg.stack, f"blocks.{layer}", f"stack.blocks.{layer}"
+    if c.norm != "none":
+        foldable = "in" in c.norm_placement
+        if c.norm_placement & {"in", "add"}:
+            yield from _norm(cfg, f"{there}.ln1", f"{here}.ln1", foldable)
+            if c.d_mlp is not None:
+                yield from _norm(cfg, f"{there}.ln2", f"{here}.{'ln1' if c.shared_norm else 'ln2'}", foldable)
+        if "out" in c.norm_placement:
+            yield from _norm(cfg, f"{there}.ln1_post", f"{here}.ln1_post", False)
+            if c.d_mlp is not None:
+                yield from _norm(cfg, f"{there}.ln2_post", f"{here}.ln2_post", False)
+    shared = "_" if c.n_kv_heads != c.n_heads else ""
+    for letter, under, heads in (
+        ("q", "", c.n_heads),
+        ("k", shared, c.n_kv_heads),
+        ("v", shared, c.n_kv_heads),
+    ):
+        ours, name = f"{here}.attn.{letter}", letter.upper()
+        yield Entry(f"{there}.attn.{under}W_{name}", f"{ours}.weight", _split(heads), _joined)
+        yield Entry(
+            f"{there}.attn.{under}b_{name}", f"{ours}.bias", lambda x, n=heads: x.unflatten(0, (n, -1)), _flat
+        )
+    yield Entry(
+        f"{there}.attn.W_O",
+        f"{here}.attn.o.weight",
+        lambda x: x.T.unflatten(0, (c.n_heads, -1)).contiguous(),
+        lambda x: x.flatten(0, 1).T.contiguous(),
+    )
+    yield Entry(f"{there}.attn.b_O", f"{here}.attn.o.bias")
+    if c.qk_norm is not None:
+        for letter in "qk":
+            yield from _norm(cfg, f"{there}.attn.{letter}_norm", f"{here}.attn.{letter}_norm", False)
+    if c.d_mlp is not None:
+        yield from _mlp(cfg, f"{there}.mlp", f"{here}.mlp")
+
+
+def _mlp(cfg: ModelConfig, there: str, here: str) -> Iterator[Entry]:
+    pairs = {"in": "up", "gate": "gate", "out": "down"}
+    if not cfg.stack.gated:
+        del pairs["gate"]
+    if cfg.stack.experts is not None:
+        yield Entry(f"{there}.W_gate.weight", f"{here}.router.weight")
+        for e in range(cfg.stack.experts.n):
+            for name, ours in pairs.items():
+                yield Entry(f"{there}.experts.{e}.W_{name}.weight", f"{here}.experts.{e}.{ours}.weight")
+        return
+    for name, ours in pairs.items():
+        yield Entry(f"{there}.W_{name}", f"{here}.{ours}.weight", _turned, _turned)
+        yield Entry(f"{there}.b_{name}", f"{here}.{ours}.bias", optional=name == "gate")
+
+
+def _split(heads: int) -> Change:
+    """[h e, d] to [h, d, e]."""
+    return lambda x: x.unflatten(0, (heads, -1)).mT.contiguous()
+
+
+def _joined(x: Tensor) -> Tensor:
+    """[h, d, e] to [h e, d]."""
+    return x.mT.flatten(0, 1).contiguous()
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten()

@@ -40,6 +40,7 @@ class Block(nn.Module):
         mixer = mixer_at(cfg)
         self._mixes = "attn" if mixer is None else mixer.path
         self._by_head = mixer is None or mixer.config.by_head
+        self._adds = cfg.mixer is None or isinstance(cfg.mixer, tuple) or cfg.mixer.adds
         if mixer is None:
             self.attn = Attention(f"{site}.attn", cfg, layer, relative)
         else:
@@ -103,6 +104,7 @@ class Block(nn.Module):
         if self.ln1_post is not None:
             attn_out = self.ln1_post(attn_out, taps)
         attn_out = taps(self.hook_attn_out, attn_out)
+        x = x if self._adds else torch.zeros_like(x)
         if self.mlp is None:
             return self._sum(x, attn_out, 0)
         if self.cfg.parallel:

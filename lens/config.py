@@ -42,10 +42,12 @@ class MixerConfig(Open):
     """What mixes positions in attention's place: each file of `lens/mixers` has one, whose `kind` is its name.
 
     With `by_head`, it reads one stream per head for queries, keys and values, as attention does. `endless` ones
-    take texts of any length. Where it does not `continue`, there is no past that a run could stand on.
+    take texts of any length. Where it does not `continue`, there is no past that a run could stand on. What one gives
+    that does not `add` stands in the stream's place.
     """
 
     kind: str
+    adds: ClassVar[bool] = True
     by_head: ClassVar[bool] = False
     endless: ClassVar[bool] = False
     continues: ClassVar[bool] = True
@@ -64,7 +66,8 @@ class EmbedConfig:
     ones are not learned, but the same table (arXiv 1706.03762, §3.5; sines in its first half). `scale`
     multiplies the token embedding (Gemma). `n_types` token types tell the two texts of a pair apart (BERT).
     With `axial` tables, of so many rows and columns and entries each, a position is a place on a map (Reformer).
-    The stream begins as so many `copies` of the embedding side by side.
+    The stream begins as so many `copies` of the embedding side by side. With `latents`, so many of that width are
+    the stream, and what is embedded is what they read (Perceiver).
     `norm_eps` is that of a LayerNorm on the sum, or with `norm_first` in front of positions (Swin); None: there
     is no norm.
 
@@ -83,6 +86,7 @@ class EmbedConfig:
     sinusoidal: bool = False
     axial: tuple[tuple[int, int], tuple[int, int]] | None = None
     copies: int = 1
+    latents: tuple[int, int] | None = None
     scale: float = 1.0
     n_types: int = 0
     norm_eps: float | None = None

@@ -18,6 +18,7 @@ from lens.inputs import ModelInputs
 from lens.mel import Mel
 from lens.norm import Norm
 from lens.patches import Patches
+from lens.recurrent import Weight
 from lens.taps import OFF, AnyTaps
 
 
@@ -30,6 +31,9 @@ class Embed(nn.Module):
         self.hook_embed, self.hook_pos_embed = f"{prefix}hook_embed", f"{prefix}hook_pos_embed"
         self.hook_token_type_embed = f"{prefix}hook_token_type_embed"
         self.hook_full_embed = f"{prefix}hook_full_embed"
+        d_model = d_model if cfg.latents is None else cfg.d_embed
+        self.latents = None if cfg.latents is None else Weight(*cfg.latents)
+        self.hook_latents = f"{prefix}hook_latents"
         late = cfg.project == "sum"
         width = cfg.d_embed if late else d_model
         self.patches = None if cfg.patches is None else Patches(cfg.patches, cfg.d_embed)
@@ -55,7 +59,8 @@ class Embed(nn.Module):
         """`given` are token ids, images, features or mel frames; `types` are all 0 where they are not given."""
         if self.cfg.empty:
             assert self.positions is not None
-            return self.place(self.positions.weight.new_zeros(*given.shape, self.cfg.d_embed), frame, taps)
+            x = self.positions.weight.new_zeros(*given.shape, self.cfg.d_embed)
+            return (self.place if self.cfg.positions_in_attention else self.add_positions)(x, frame, taps)
         if self.mel is not None:
             x = self.mel(given, taps)
         elif self.features is not None:
@@ -75,16 +80,21 @@ class Embed(nn.Module):
         if self.cfg.positions_in_attention:
             x = self.place(x, frame, taps)
         elif self.positions is not None:
-            where = self.positions(frame.positions + self.cfg.position_offset)
-            if taps.wants(self.hook_pos_embed):
-                where = taps(self.hook_pos_embed, where.expand(x.shape))
-            x = x + where
+            x = self.add_positions(x, frame, taps)
         if self.ln is not None and not self.cfg.norm_first:
             x = self.ln(x, taps)
         if self.project is not None and late:
             x = self.project(x)
         x = x if self.ln is None else taps(self.hook_full_embed, x)
         return x if self.cfg.copies == 1 else x.repeat(1, 1, self.cfg.copies)
+
+    def add_positions(self, x: Float[Tensor, "b p w"], frame: Frame, taps: AnyTaps) -> Float[Tensor, "b p w"]:
+        """x plus the embedding of each token's position."""
+        assert self.positions is not None
+        where = self.positions(frame.positions + self.cfg.position_offset)
+        if taps.wants(self.hook_pos_embed):
+            where = taps(self.hook_pos_embed, where.expand(x.shape))
+        return x + where
 
     def seen(self, given: ModelInputs, taps: AnyTaps = OFF) -> ModelInputs:
         """What is embedded of what was given: of images of any size, what the backbone sees in them."""

@@ -1,13 +1,14 @@
 """The encoder of an encoder–decoder: its embedding and stack, run once for all that the decoder does.
 
-Letters: b batch, k source position.
+Letters: b batch, k source position, p latent, d d_model.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from lens import arguments
 from lens.config import SourceConfig
@@ -37,10 +38,20 @@ class Encoder(nn.Module):
         x = given.stream
         if x is None:
             x = self.embed(given.given, frame, taps, given.types)
+        if self.embed.latents is not None:
+            frame, x = self.latents(Encoded(x, frame.valid), frame, taps)
         x = self.stack(x, frame, taps)
         if self.stack.ln_final is not None:
             x = self.stack.ln_final(x, taps)
         return Encoded(x, frame.valid, None if frame.where is None else frame.where.expand(x.shape))
+
+    def latents(self, read: Encoded, frame: Frame, taps: AnyTaps) -> tuple[Frame, Float[Tensor, "b p d"]]:
+        """Latents that are the stream in the text's place, and their frame, which knows what they read."""
+        assert self.embed.latents is not None
+        x = self.embed.latents.weight.expand(read.n_rows, -1, -1)
+        among = Frame(x.shape[1], causal=False, device=frame.device, dtype=frame.dtype)
+        among.encoded = read
+        return among, taps(self.embed.hook_latents, x)
 
 
 def encoded(model: Transformer, given: ModelInputs, past: KeyValues | None, taps: AnyTaps = OFF) -> Encoded:

@@ -98,8 +98,9 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
             "the checkpoint has no unembedding (lm_head) and its config says that it is not tied to the "
             "embedding: these are the weights of a model without a language-model head"
         )
-    tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[EMBED]))
-    if cfg.source is not None and cfg.source.embed.of_tokens:
+    table = EMBED if cfg.embed.of_tokens else SOURCE
+    tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[table]))
+    if cfg.source is not None and cfg.source.embed.of_tokens and cfg.embed.of_tokens:
         shared = SOURCE not in state or identical(state[SOURCE], state[EMBED])
         cfg = replace(cfg, source=replace(cfg.source, shared=shared))
     cfg = replace(cfg, tied=tied)

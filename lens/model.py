@@ -114,7 +114,8 @@ class Transformer(nn.Module):
             if self.encoder.cfg.shared:
                 self.encoder.embed.tokens.weight = self.embed.tokens.weight
         if self.cfg.tied and self.cfg.unembed is not None:
-            self.unembed.linear.weight = self.embed.tokens.weight
+            embeds = self.embed if self.encoder is None or self.cfg.embed.of_tokens else self.encoder.embed
+            self.unembed.linear.weight = embeds.tokens.weight
 
     # ------------------------------------------------------------------ running
 

@@ -33,13 +33,20 @@ def shapes_of(cfg: ModelConfig) -> Shapes:
 
 def aliases_of(cfg: ModelConfig) -> dict[str, str]:
     """Parameters that are other names of parameters: a tied unembedding, layers that share their weights."""
-    found = {"unembed.linear.weight": "embed.tokens.weight"} if cfg.tied and cfg.unembed is not None else {}
+    table = "embed.tokens.weight" if cfg.embed.of_tokens else "encoder.embed.tokens.weight"
+    found = {"unembed.linear.weight": table} if cfg.tied and cfg.unembed is not None else {}
     if cfg.source is not None and cfg.source.shared:
         found["encoder.embed.tokens.weight"] = "embed.tokens.weight"
-    for layer, first in enumerate(cfg.stack.shared or ()):
-        if layer != first:
-            names = _block(cfg.stack.at(layer))
-            found |= {f"stack.blocks.{layer}.{name}": f"stack.blocks.{first}.{name}" for name in names}
+    stacks = (
+        {"stack": cfg.stack}
+        if cfg.source is None
+        else {"stack": cfg.stack, "encoder.stack": cfg.source.stack}
+    )
+    for path, stack in stacks.items():
+        for layer, first in enumerate(stack.shared or ()):
+            if layer != first:
+                names = _block(stack.at(layer))
+                found |= {f"{path}.blocks.{layer}.{name}": f"{path}.blocks.{first}.{name}" for name in names}
     found |= {f"stack.{name}": f"stack.{owner}" for name, owner in common_of(cfg.stack).items()}
     if cfg.vision is not None:
         found |= {f"vision.{name}": f"vision.{owner}" for name, owner in aliases_of(cfg.vision).items()}
@@ -63,6 +70,7 @@ def _stack(c: StackConfig) -> Shapes:
 
 
 def _embed(e: EmbedConfig, d_model: int) -> Shapes:
+    d_model = d_model if e.latents is None else e.d_embed
     late = e.project == "sum"
     width = e.d_embed if late else d_model
     shapes: Shapes = {}
@@ -80,6 +88,8 @@ def _embed(e: EmbedConfig, d_model: int) -> Shapes:
         shapes |= {"embed.patches.class_token.weight": (1, e.d_embed)} if e.patches.class_token else {}
     if late or e.d_embed != d_model:
         shapes |= _linear("embed.project", d_model, e.d_embed, late)
+    if e.latents is not None:
+        shapes["embed.latents.weight"] = e.latents
     if e.axial is not None:
         shapes |= {f"embed.positions.{name}": shape for name, shape in axial.shapes(e.axial).items()}
     elif e.n_positions is not None:

@@ -61,6 +61,7 @@ LEARNED = Where("learned positions", lambda e: e.n_positions is not None and not
 IN_ATTENTION = Where("positions that attention adds", lambda e: e.positions_in_attention)
 TYPES = Where("token types", lambda e: e.n_types > 0)
 EMBED_NORM = Where("a norm on the embedding", lambda e: e.norm_eps is not None)
+LATENTS = Where("latents that read the embedding", lambda e: e.latents is not None)
 NORM_LAST = Where("after positions", lambda e: not e.norm_first)
 NORM_FIRST = Where("before positions", lambda e: e.norm_first)
 
@@ -135,6 +136,7 @@ EMBED = [
     ),
     *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & WIDE & NORM_LAST),
     *_norm("embed.ln", "on the sum of embeddings", EMBED_NORM & NARROW, width="d_embed"),
+    Kind("hook_latents", "batch latent d_latent", "latents, which the encoder's stream begins as", LATENTS),
     Kind("hook_full_embed", STREAM, "the whole embedding, normalised and projected", EMBED_NORM),
 ]
 

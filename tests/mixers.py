@@ -17,6 +17,7 @@ from lens.mixers.local_chunks import LocalChunks
 from lens.mixers.lsh import Lsh
 from lens.mixers.mamba import Mamba
 from lens.mixers.mamba2 import Mamba2
+from lens.mixers.perceiver import Perceiver
 from lens.mixers.performer import Performer
 from lens.mixers.retnet import RetNet
 from lens.mixers.rwkv import Rwkv
@@ -35,6 +36,7 @@ DECAYS = (1.0, 0.9, 0.5, 0.03)
 
 EVERY_HEAD: dict[str, Any] = {"n_kv_heads": 4}
 AROUND = LocalChunks(chunk=2, before=2, after=0, least=2, multiple=6)
+AMONG = Perceiver(n_heads=3, d_head=5, d_value=2)
 POST: dict[str, Any] = {"norm_placement": frozenset({"add"}), "final_norm": False}
 
 SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
@@ -97,6 +99,13 @@ SPECIMENS: dict[str, dict[str, dict[str, Any]]] = {
         "plain": {"mixer": Mamba2(d_state=3, n_groups=2, conv_width=3), "d_mlp": None, "norm": "rms"},
         "hybrid": {
             "mixer": (None, Mamba2(d_state=2, n_groups=1, conv_width=2, dt_min=0.2, dt_max=0.9), MAMBA)
+        },
+    },
+    "perceiver": {
+        "wide": {"mixer": Perceiver(n_heads=2, d_head=3, d_value=5), "causal": False},
+        "replacing": {
+            "mixer": (Perceiver(n_heads=4, d_head=2, d_value=2, adds=False), None, AMONG),
+            "attn_bias": frozenset("qkvo"),
         },
     },
     "performer": {

@@ -65,6 +65,13 @@ def inputs(
         return ModelInputs(image=image)
     if images.reads(model.cfg):
         return ModelInputs(source=_image(model, len(ids), real is not None, row))
+    if model.cfg.embed.empty:
+        source = _source(model, real, len(ids))
+        assert source.ids is not None
+        if row is not None:
+            kept = slice(None) if source.mask is None else source.mask[row]
+            source = ModelInputs(ids=source.ids[row, kept][None])
+        return model.to_inputs(ModelInputs(source=source))
     place, more = torch.arange(ids.shape[1]).expand(ids.shape), {}
     if model.cfg.embed.n_types > 1:
         more["types"] = (place > 5).long()
@@ -237,6 +244,8 @@ def watched(modules: Any, seen: dict[str, Tensor]) -> Iterator[None]:
 
 def oracle(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """Hugging Face's outputs, residual stream around every block, and (eager) patterns."""
+    if hf.config.model_type == "perceiver":
+        return _oracle_of_latents(hf, given)
     if hf.config.model_type == "detr":
         return _oracle_of_objects(hf, given, attention)
     if given.source is not None:
@@ -356,6 +365,24 @@ def _on_the_map(layer: Any, pattern: Tensor, rows: int, columns: int) -> Tensor:
     return whole[:, :, : rows * columns]
 
 
+def _oracle_of_latents(hf: Any, given: ModelInputs) -> Seen:
+    """Perceiver's, of which the library names patterns by what is read, and streams after the first block only."""
+    source = given.source
+    assert isinstance(source, ModelInputs)
+    mask = None if source.mask is None else source.mask.long()
+    with torch.no_grad():
+        out = hf(source.ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
+    n, of = hf.config.num_self_attends_per_block, hf.perceiver
+    streams = [x for i, x in enumerate(out.hidden_states) if (i + 1) % (n + 1)]
+    latents = of.embeddings.latents.expand(len(source.ids), -1, -1)  # type: ignore[arg-type]
+    queries = of.decoder.output_position_encodings.position_embeddings.expand(len(latents), -1, -1)
+    reads, says = out.cross_attentions
+    seen = {"logits": out.logits, "source": out.hidden_states[-1], "decoder resid_pre 0": queries}
+    seen |= {f"encoder resid_pre {layer}": x for layer, x in enumerate([latents, *streams])}
+    seen |= {f"encoder pattern {layer}": x for layer, x in enumerate([reads, *out.attentions])}
+    return Seen({**seen, "decoder pattern 0": says})
+
+
 def _oracle_of_two(hf: Any, given: ModelInputs, attention: str) -> Seen:
     """The same of an encoder–decoder, with the patterns of cross-attention."""
     source, seen = given.source, dict[str, Tensor]()
@@ -427,7 +454,8 @@ def _shown_of_two(model: Transformer, given: ModelInputs, attention: str) -> See
         paths = {"encoder": "encoder.{}.attn", "decoder": "decoder.{}.attn", "cross": "decoder.{}.cross_attn"}
         for kind, path in paths.items():
             n = sizes["encoder" if kind == "encoder" else "decoder"]
-            names |= {f"{kind} pattern {layer}": f"{path.format(layer)}.hook_pattern" for layer in range(n)}
+            sites = {layer: f"{path.format(layer)}.hook_pattern" for layer in range(n)}
+            names |= {f"{kind} pattern {layer}": site for layer, site in sites.items() if site in model.sites}
     logits, cache = model.run_with_cache(given, [*names.values(), *ends(model)])
     source = model.encode(given).stream
     names |= {"boxes": "boxes.hook_boxes"} if model.cfg.boxes else {}

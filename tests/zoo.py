@@ -151,6 +151,16 @@ JAMBA = {
     "mamba_d_conv": 3,
     "use_mamba_kernels": False,
 }
+PERCEIVER = {
+    "num_latents": 7,
+    "d_latents": 24,
+    "d_model": 16,
+    "num_self_attends_per_block": 2,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 2,
+    "vocab_size": D_VOCAB,
+    "max_position_embeddings": 13,
+}
 REFORMER = {
     "attn_layers": ["local", "lsh", "lsh"],
     "hidden_size": 16,
@@ -456,6 +466,16 @@ ZOO: dict[str, dict[str, Specimen]] = {
             "time_step_rank": 3,
             "tie_word_embeddings": False,
         },
+    ),
+    "perceiver": _headed(
+        "perceiver",
+        PERCEIVER,
+        twice=("ForMaskedLM", {"num_blocks": 2, "qk_channels": 16, "v_channels": 24}),
+        replacing=("ForMaskedLM", {"use_query_residual": False, "cross_attention_shape_for_attention": "q"}),
+        wide=(
+            "ForMaskedLM",
+            {"self_attention_widening_factor": 2, "cross_attention_widening_factor": 2, "hidden_act": "relu"},
+        ),
     ),
     "reformer": {
         "causal": Specimen("reformer", {**REFORMER, "is_decoder": True}, auto="ReformerModelWithLMHead"),

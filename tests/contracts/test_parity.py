@@ -271,6 +271,34 @@ def _mixed(cfg: ModelConfig, kind: str, **fields: Any) -> ModelConfig:
     return _stack(cfg, mixer=tuple(mixers))
 
 
+@bug("perceiver", "wide")
+def positions_read_on_from_their_queries(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _mixed(cfg, "perceiver", adds=True), state
+
+
+def _latents(cfg: ModelConfig, **fields: Any) -> ModelConfig:
+    assert cfg.source is not None
+    return replace(cfg, source=replace(cfg.source, stack=replace(cfg.source.stack, **fields)))
+
+
+@bug("perceiver", "twice")
+def blocks_in_another_order(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    return _latents(cfg, shared=(0, 1, 2, 2, 1)), state
+
+
+@bug("perceiver", "replacing")
+def latents_kept(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    assert cfg.source is not None
+    first: Any = cfg.source.stack.mixers[0]
+    return _latents(cfg, mixer=(replace(first, adds=True), *cfg.source.stack.mixers[1:])), state
+
+
+@bug("perceiver", "twice")
+def bias_of_the_text_lost(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    bias = "encoder.stack.blocks.0.attn.ln_source.bias"
+    return cfg, {**state, bias: state[bias] * 0}
+
+
 @bug("reformer", "causal")
 def other_hashes(cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
     return _mixed(cfg, "lsh", seed=4), state

@@ -165,7 +165,7 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     if model.cfg.embed.patches is not None:
         check_image(given.image, model.cfg.embed.patches, model.cfg.name)
         return replace(given, image=given.image.to(model.dtype)).to(model.device)  # type: ignore[union-attr]
-    if given.image is not None or given.mel is not None:
+    if given.image is not None or given.features is not None or given.mel is not None:
         what = "images" if given.mel is None else "sounds"
         raise ValueError(f"{model.cfg.name} reads tokens, not {what}")
     if model.cfg.embed.empty:

@@ -374,6 +374,13 @@ def test_what_is_refused(given: Any, message: str) -> None:
         model_of()(given)
 
 
+def test_models_of_texts_refuse_features() -> None:
+    with pytest.raises(ValueError, match="gpt2 reads tokens, not images"):
+        ours("gpt2", "tied")(ModelInputs(features=torch.zeros(1, 16, 3, 4)))
+    with pytest.raises(ValueError, match=r"vit reads images \[batch, 3, 12, 12\]"):
+        ours("vit", "classifier")(ModelInputs(features=torch.zeros(1, 16, 3, 4)))
+
+
 def test_it_says_no_text() -> None:
     with pytest.raises(ValueError, match="detr reads texts in both directions"):
         model_of().generate(image(), 3)

@@ -17,9 +17,8 @@ def scatter(found: dict[str, Any], key: str, selected: str | None, **also: Any) 
     points = found["points"]
     groups = evidence.kinds_of(points)
 
-    def pick() -> None:
-        chosen = st.session_state[key]["selection"]["points"]
-        if chosen and 0 < chosen[0]["curve_number"] <= len(groups):
+    def pick(chosen: list[Any]) -> None:
+        if 0 < chosen[0]["curve_number"] <= len(groups):
             kind = groups[chosen[0]["curve_number"] - 1]
             rows = [point for point in points if point["kind"] == kind]
             state.put(**also, node=rows[chosen[0]["point_index"]]["name"])
@@ -28,7 +27,7 @@ def scatter(found: dict[str, Any], key: str, selected: str | None, **also: Any) 
         evidence.agreement_scatter(
             points, unit=f"change of {str(found['metric']).replace('_', ' ')}", selected=selected
         ),
-        key=key, on_select=pick, selection_mode="points", config={"displayModeBar": False},
+        **state.selecting(key, "points", pick), selection_mode="points", config={"displayModeBar": False},
     )  # fmt: skip
     chosen = next((point for point in points if point["name"] == selected), None)
     if chosen is not None:

@@ -166,17 +166,14 @@ def edge_table(word: str, found: list[tuple[str, str, float]], run: str) -> None
     if not rows:
         return
 
-    def pick() -> None:
-        cells = st.session_state[f"edges_{side}"]["selection"]["cells"]
-        if cells:
-            state.put(run=run, node=rows[cells[0][0]][0], query=None)
+    def pick(cells: list[Any]) -> None:
+        state.put(run=run, node=rows[cells[0][0]][0], query=None)
 
     st.dataframe(
         pd.DataFrame(rows, columns=[word, "as", "score"]),
-        key=f"edges_{side}",
         hide_index=True,
         row_height=28,
-        on_select=pick,
+        **state.selecting(f"edges_{side}", "cells", pick),
         selection_mode="single-cell",
         column_config={
             "as": st.column_config.TextColumn("as", width=30, help="The input that reads it: q, k or v"),

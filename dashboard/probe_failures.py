@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import page
+from dashboard import page, state
 from dashboard.components.grid import grid
 from dashboard.figures import probe_rows
 from dashboard.plain import plain
@@ -83,20 +83,19 @@ def mapped(told: Predictions, labelled: Labelled, unit: str, key: str) -> None:
     texts = [labelled.texts[t] for t in labelled.text[told.rows].tolist()]
     selected = st.session_state.get(key)
 
-    def pick() -> None:
-        points = st.session_state["probe_map"]["selection"]["points"]
-        if points:
-            number = points[0].get("customdata")
-            row = int(number[0] if isinstance(number, list) else number)
-            st.session_state[key] = st.session_state[f"{key}_point"] = row
+    def pick(points: list[Any]) -> None:
+        number = points[0].get("customdata")
+        row = int(number[0] if isinstance(number, list) else number)
+        st.session_state[key] = st.session_state[f"{key}_point"] = row
 
     if len(told.names) == 2:
         figure = probe_rows.value_map(told, texts, unit, selected)
     else:
         figure = probe_rows.value_scatter(told, 0, texts, unit, selected)
     st.plotly_chart(
-        figure, key="probe_map", on_select=pick, selection_mode="points", config={"displayModeBar": False}
-    )
+        figure, **state.selecting("probe_map", "points", pick), selection_mode="points",
+        config={"displayModeBar": False},
+    )  # fmt: skip
 
 
 def listed(told: Predictions, table: pd.DataFrame, cell: tuple[str, str] | None, key: str) -> str | None:
@@ -123,13 +122,12 @@ def listed(told: Predictions, table: pd.DataFrame, cell: tuple[str, str] | None,
     first = numbers.index(clicked) if clicked in numbers else 0
     frame = f"{key}_{cell}_{clicked}"
 
-    def pick() -> None:
-        picked = st.session_state[frame]["selection"]["rows"]
-        if picked:
-            st.session_state[key] = numbers[picked[0]]
+    def pick(picked: list[int]) -> None:
+        st.session_state[key] = numbers[picked[0]]
 
     st.dataframe(
-        rows.drop(columns=hidden), key=frame, hide_index=True, on_select=pick, height=min(320, 35 * len(rows) + 38),
+        rows.drop(columns=hidden), hide_index=True, height=min(320, 35 * len(rows) + 38),
+        **state.selecting(frame, "rows", pick, [first]),
         selection_mode="single-row-required", selection_default={"selection": {"rows": [first]}},
         column_config={"text": st.column_config.TextColumn("text", width="medium")}
         | {

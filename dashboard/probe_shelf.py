@@ -34,16 +34,14 @@ def listing(known: dict[str, Listed], name: str | None) -> None:
     names = list(known)
     key = f"probe_shelf_{hash((tuple(names), name))}"
 
-    def pick() -> None:
-        chosen = st.session_state[key]["selection"]["rows"]
-        if chosen:
-            state.put(**{**OF_PROBE, "probe": names[chosen[0]]})
+    def pick(chosen: list[int]) -> None:
+        state.put(**{**OF_PROBE, "probe": names[chosen[0]]})
 
-    default: dict[str, Any] = {}
-    if name in names:
-        default = {"selection_default": {"selection": {"rows": [names.index(name)]}}}
+    first = [names.index(name)] if name in names else []
+    default: dict[str, Any] = {"selection_default": {"selection": {"rows": first}}} if first else {}
     st.dataframe(
-        pd.DataFrame(rows), key=key, hide_index=True, on_select=pick, height=min(36 * len(rows) + 40, 220),
+        pd.DataFrame(rows), hide_index=True, height=min(36 * len(rows) + 40, 220),
+        **state.selecting(key, "rows", pick, first),
         selection_mode="single-row-required" if default else "single-row", **default,
         column_config={"created": st.column_config.DatetimeColumn("created", format="D MMM YYYY, HH:mm")},
     )  # fmt: skip

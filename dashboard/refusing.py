@@ -5,15 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import choices, page, work
-from dashboard.kinds import refusal
+from dashboard.kinds import SCENES, Refusal, kind_of, refusal
 from dashboard.plain import plain
 from dashboard.state import View
 
 
-def refused(where: str, view: View) -> bool:
-    """Whether page `where` shows nothing of the model that is looked at; then it has been said."""
+def refused(where: str, view: View, looked_at: object = True) -> bool:
+    """Whether page `where` shows nothing of the model, or there is nothing to be `looked_at`; then it has been said."""
     model = work.shelf().loaded(choices.model_of(view))
     found = None if model is None else refusal(where, model.cfg)
+    if found is None and model is not None and looked_at is None and kind_of(model.cfg) in SCENES:
+        found = Refusal("There is nothing to look at yet: see the sidebar.", "start", "Begin with a question")
     if found is None:
         return False
     st.info(plain(found.why), icon=":material/info:")

@@ -171,8 +171,9 @@ def reading(model: Transformer, source: ModelInputs, said: list[int]) -> ModelIn
     limit = min(model.cfg.n_ctx, model.cfg.embed.n_positions or model.cfg.n_ctx)
     if len(said) > limit:
         raise ValueError(f"The target has {len(said)} tokens; {model.name} says at most {limit}.")
-    assert source.ids is not None
-    return model.to_inputs(source.ids, targets=torch.tensor([said]))
+    start = model.to_inputs(ModelInputs(source=source)).ids
+    assert start is not None
+    return model.to_inputs(ModelInputs(ids=torch.tensor([[int(start[0, 0]), *said[:-1]]]), source=source))
 
 
 MOST_SAID = 48

@@ -166,14 +166,15 @@ def table(
     selected = at[0].name(*at[1:])
     key = f"scene_table_{selected}_{'_'.join(names[:3])}"
 
-    def pick() -> None:
-        picked = st.session_state[key]["selection"]["rows"]
-        if picked:
-            state.put(node=names[picked[0]], query=None)
+    default = [names.index(selected)]
+
+    def pick(picked: list[int]) -> None:
+        state.put(node=names[picked[0]], query=None)
 
     st.dataframe(
-        frame, key=key, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3), on_select=pick,
-        selection_mode="single-row", selection_default={"selection": {"rows": [names.index(selected)]}},
+        frame, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3),
+        **state.selecting(key, "rows", pick, default), selection_mode="single-row",
+        selection_default={"selection": {"rows": default}},
         column_config={
             "head": st.column_config.TextColumn("head", pinned=True),
             EFFECT: st.column_config.NumberColumn(

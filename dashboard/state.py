@@ -7,7 +7,7 @@ address, the state of the session's last page is taken over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from dashboard.plain import plain
 from lens.nearest import unknown
 
 LONGEST = 8000
+REMEMBERED = 64
 DIRECTIONS = ("noise", "denoise")
 """Of patches: counterfactual values into the clean run, or clean values into the counterfactual run."""
 
@@ -180,9 +181,17 @@ def current(page: str) -> View:
 
 
 def put(**changes: Any) -> None:
-    """Change the view: the address, and what the next page takes over. For callbacks of widgets."""
-    import streamlit as st
+    """Change the view: the address, and what the next page takes over. For callbacks of widgets.
 
+    When only a fragment is renewed by its timer, nobody has chosen anything: what seems to be a choice then is one of
+    before, told late.
+    """
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    running = get_script_run_ctx()
+    if running is not None and running.fragment_ids_this_run:
+        return
     view = replace(st.session_state.get("view", View()), **changes)
     st.session_state["view"] = view
     st.session_state["notices"] = []
@@ -250,6 +259,41 @@ def shown(key: str, value: Any, change: Callable[[Any], None]) -> dict[str, Any]
         change(session[key])
 
     return {"key": key, "on_change": changed}
+
+
+def selecting(
+    key: str, part: str, pick: Callable[[list[Any]], None], selected: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """`key` and `on_select` of a table or chart; `pick` gets its selected `part` (rows, cells, points), if any.
+
+    `selected` is what is selected in it from the start. A browser goes on telling what was selected in a table that
+    is gone, until it hears that the run without it has ended; where runs follow fast on each other, that may be long
+    after. What was told before is no choice, and would take back what a person has chosen since.
+    """
+    import streamlit as st
+
+    session = st.session_state
+    heard: dict[str, list[Any]] = session.setdefault("selections", {})
+
+    def now() -> list[Any]:
+        found = session.get(key)
+        return list(found["selection"].get(part, [])) if found else []
+
+    if not now():
+        heard.pop(key, None)
+        heard[key] = list(selected)
+        while len(heard) > REMEMBERED:
+            del heard[next(iter(heard))]
+
+    def changed() -> None:
+        chosen = now()
+        if chosen == heard.get(key):
+            return
+        heard[key] = chosen
+        if chosen:
+            pick(chosen)
+
+    return {"key": key, "on_select": changed}
 
 
 def told() -> None:

@@ -320,15 +320,12 @@ def overview(found: Opened) -> None:
     st.caption("Estimated change of the metric when a node's output is given its corrupt value.")
     nodes = {node: effect for node, effect in found.run.scores.nodes().items() if node != "embed"}
 
-    def pick() -> None:
-        points = st.session_state["bars"]["selection"]["points"]
-        if points:
-            state.put(run=found.name, node=points[0]["y"], query=None)
+    def pick(points: list[Any]) -> None:
+        state.put(run=found.name, node=points[0]["y"], query=None)
 
     st.plotly_chart(
         charts.node_bars(nodes, top=TOP_NODES),
-        key="bars",
-        on_select=pick,
+        **state.selecting("bars", "points", pick),
         selection_mode="points",
         config={"displayModeBar": False},
     )

@@ -189,14 +189,12 @@ def completeness(piece: dict[str, Any], found: Opened) -> None:
 def minimality(piece: dict[str, Any], found: Opened) -> None:
     rows = sorted(piece["nodes"], key=lambda row: -row["drop"])
 
-    def pick() -> None:
-        points = st.session_state["figure_minimality"]["selection"]["points"]
-        if points:
-            state.put(run=found.name, node=points[0]["x"])
+    def pick(points: list[Any]) -> None:
+        state.put(run=found.name, node=points[0]["x"])
 
     st.plotly_chart(
-        figures.node_worth(piece), config=PLOT, key="figure_minimality", on_select=pick,
-        selection_mode="points",
+        figures.node_worth(piece), config=PLOT, selection_mode="points",
+        **state.selecting("figure_minimality", "points", pick),
     )  # fmt: skip
     if found.view.node is not None:
         row = next((row for row in rows if row["node"] == found.view.node), None)

@@ -50,7 +50,7 @@ def show() -> None:
     st.title("Head")
     st.caption("One head taken apart: what it looks at, what it writes, and what is lost without it.")
     view, found = sidebar.show(state.current("head"))
-    if refusing.refused("head", view) or found is None:
+    if refusing.refused("head", view, found) or found is None:
         return
     if isinstance(found, Scene):
         return scene_head.show(view, found)

@@ -38,7 +38,7 @@ def show() -> None:
     st.title("Heads")
     st.caption("What every head looks at here. Click one to look closer, or rank them by a score.")
     view, subject = sidebar.show(state.current("heads"))
-    if refusing.refused("heads", view) or subject is None:
+    if refusing.refused("heads", view, subject) or subject is None:
         return
     if isinstance(subject, Scene):
         return scene_heads.show(view, subject)
@@ -254,15 +254,15 @@ def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, 
     selected = head_name(*at)
     key = table_key(rows, list(columns), selected)
 
-    def pick() -> None:
-        chosen = st.session_state[key]["selection"]["rows"]
-        if chosen:
-            state.put(node=frame["head"][chosen[0]], query=None)
+    default = [rows[selected]] if selected in rows else []
+
+    def pick(chosen: list[int]) -> None:
+        state.put(node=frame["head"][chosen[0]], query=None)
 
     st.dataframe(
-        frame, key=key, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3), on_select=pick,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [rows[selected]] if selected in rows else []}},
+        frame, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3),
+        **state.selecting(key, "rows", pick, default), selection_mode="single-row",
+        selection_default={"selection": {"rows": default}},
         column_config={"head": st.column_config.TextColumn("head", pinned=True), **formats(columns)},
     )  # fmt: skip
 

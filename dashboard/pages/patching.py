@@ -279,19 +279,15 @@ def strongest(labels: list[str], cells: Cells, kind: str, pick: Any) -> None:
         (labels[r * columns + c], float(effect[r, c]), round(100 * float(effect[r, c]) / whole) + 0.0)
         for r, c in found
     ]
-    key = f"strongest_{kind}"
 
-    def choose() -> None:
-        picked = st.session_state[key]["selection"]["cells"]
-        if picked:
-            pick(*found[picked[0][0]])
+    def choose(picked: list[Any]) -> None:
+        pick(*found[picked[0][0]])
 
     st.dataframe(
         pd.DataFrame(values, columns=["patch", "effect", "share"]),
-        key=key,
         hide_index=True,
         row_height=28,
-        on_select=choose,
+        **state.selecting(f"strongest_{kind}", "cells", choose),
         selection_mode="single-cell",
         column_config={
             "effect": st.column_config.NumberColumn("effect", format="%+.3f"),

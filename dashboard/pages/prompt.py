@@ -39,7 +39,7 @@ def show() -> None:
     st.title("Prompt")
     st.caption("What the model reads, what it expects next, how that builds up, and which parts write it.")
     view, subject = sidebar.show(state.current("prompt"))
-    if refusing.refused("prompt", view) or subject is None:
+    if refusing.refused("prompt", view, subject) or subject is None:
         return
     if isinstance(subject, Scene):
         return scene_prompt.show(view, subject)

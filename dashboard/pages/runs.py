@@ -172,16 +172,14 @@ def listing(found: list[Listed], name: str | None) -> None:
     names = [row["run"] for row in rows]
     key = f"runs_{hash((tuple(names), name))}"
 
-    def pick() -> None:
-        chosen = st.session_state[key]["selection"]["rows"]
-        if chosen:
-            state.put(**{**opened.ANEW, "run": names[chosen[0]], "probe": None})
+    def pick(chosen: list[int]) -> None:
+        state.put(**{**opened.ANEW, "run": names[chosen[0]], "probe": None})
 
-    selected: dict[str, Any] = (
-        {"selection_default": {"selection": {"rows": [names.index(name)]}}} if name in names else {}
-    )
+    default = [names.index(name)] if name in names else []
+    selected: dict[str, Any] = {"selection_default": {"selection": {"rows": default}}} if default else {}
     st.dataframe(
-        pd.DataFrame(rows), key=key, hide_index=True, on_select=pick, height=min(36 * len(rows) + 40, 300),
+        pd.DataFrame(rows), hide_index=True, height=min(36 * len(rows) + 40, 300),
+        **state.selecting(key, "rows", pick, default),
         selection_mode="single-row-required" if selected else "single-row", **selected,
         column_config={
             "faithfulness": st.column_config.NumberColumn(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lens import images, sounds, text
-from lens.config import EmbedConfig, ModelConfig, PatchConfig, StackConfig
+from lens.config import EmbedConfig, ModelConfig, PatchConfig, SourceConfig, StackConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
@@ -233,11 +233,17 @@ def _checked_source(model: Transformer, source: ModelInputs) -> ModelInputs:
     if images.reads(cfg):
         return images.checked(source, cfg, model.dtype)
     if source.stream is not None:
-        check_stream(source.stream, cfg.source.stack)
+        check_source(source.stream, cfg.source)
         return replace(source, ids=None)
     if cfg.source.embed.mel is not None:
         return replace(source, mel=sounds.checked(source.mel, cfg).to(model.dtype))
     return replace(source, ids=tokens(source, cfg.source.embed, cfg.name))
+
+
+def check_source(stream: Tensor, source: SourceConfig) -> None:
+    """Raise unless this is what an encoder reads in its embedding's place: its stream, or what latents read."""
+    embedded = replace(source.stack, d_model=source.embed.d_embed, stages=None, streams=1)
+    check_stream(stream, source.stack if source.embed.latents is None else embedded)
 
 
 def entering(c: StackConfig, layer: int) -> tuple[int | None, int]:

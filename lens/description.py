@@ -131,6 +131,7 @@ def _stack(c: StackConfig) -> list[str]:
     order = f"{first} and MLP side by side" if c.parallel else f"{first}, then MLP"
     order = f"{first}, then cross-attention, then MLP" if c.cross else order
     once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
+    once += " over two streams" if c.streams > 1 else ""
     kind = f"{c.n_layers} blocks{once}: " + (f"{first} only" if c.d_mlp is None else order)
     own = all(mixer is not None and mixer.mlp is not None for mixer in mixers)
     mlp = [] if own or c.d_mlp is None else [_mlp(c, c.d_mlp)]
@@ -178,9 +179,15 @@ def _embedding(cfg: ModelConfig) -> str:
         through = f"a ResNet of {sum(net.depths)} {what} to {e.features.width:,} channels"
         return f"images of any size, {net.n_channels} channels, through {through}; its places in {e.d_embed} dimensions"
     if e.empty:
+        if not e.positions_in_attention:
+            return f"{e.n_positions:,} positions, whose embeddings the stream begins as"
         return f"{e.n_positions} object queries, for which the stream begins at zero"
     tied = ", used again as the unembedding" if cfg.tied else ""
     text = f"embedding of {e.d_vocab:,} tokens in {e.d_embed} dimensions{tied}"
+    if e.latents is not None:
+        text += f", which {e.latents[0]:,} latents of {e.latents[1]:,} dimensions read in its place"
+    if e.copies > 1:
+        text += f", {e.copies} times side by side"
     if e.n_types:
         text += f", and of {e.n_types} token type{'s' * (e.n_types > 1)}"
     if e.norm_eps is not None:
@@ -234,7 +241,10 @@ def _positions(cfg: ModelConfig) -> str:
         )
         tables = tables or ("sines of row and column" if cfg.embed.features else "learned positions")
         kinds.append(f"{tables}, added to what queries and keys read in every layer")
-    elif cfg.embed.n_positions is not None:
+    elif cfg.embed.axial is not None:
+        (rows, _), (columns, _) = cfg.embed.axial
+        kinds.append(f"learned places on a map of {rows} × {columns}, added to the embedding")
+    elif cfg.embed.n_positions is not None and not cfg.embed.empty:
         kinds.append("learned positions, added to the embedding")
     rotary = next((r for r in cfg.stack.rotary or () if r is not None), None)
     if rotary is not None:

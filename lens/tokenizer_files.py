@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lens import byte_tokens
 from lens.tokens import ROLES, Tokenizer
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")  # these take nothing from their config
+_WITHOUT_FILES = {"PerceiverTokenizer": byte_tokens.perceiver}
 _OTHERWISE = {"bos": "cls", "eos": "sep"}  # what begins and ends a text, in BERT's words
 
 
@@ -35,7 +37,8 @@ def read(folder: Path) -> Tokenizer | None:
     elif any((folder / name).exists() for name in _SLOW_FILES):
         return _from_slow(folder)
     else:
-        return None
+        made = _WITHOUT_FILES.get(config.get("tokenizer_class", ""))
+        return None if made is None else made()
     _add_missing(backend, config.get("added_tokens_decoder", {}))
     model = _json(folder / "config.json")
     special = {role: _special(config, role) or _by_id(backend, model, role) for role in ROLES}

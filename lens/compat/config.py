@@ -41,7 +41,7 @@ class HookedTransformerConfig:
     eps: float = 1e-5
     use_attn_result: bool = False
     use_attn_scale: bool = True
-    attn_scale: float = -1.0
+    attn_scale: float | int = -1.0
     use_split_qkv_input: bool = False
     use_hook_mlp_in: bool = False
     use_attn_in: bool = False
@@ -63,7 +63,7 @@ class HookedTransformerConfig:
     attention_dir: str = "causal"
     attn_only: bool = False
     seed: int | None = None
-    initializer_range: float = -1.0
+    initializer_range: float | int = -1.0
     init_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     positional_embedding_type: str = "standard"
@@ -79,8 +79,8 @@ class HookedTransformerConfig:
     tokenizer_prepends_bos: bool | None = None
     n_key_value_heads: int | None = None
     post_embedding_ln: bool = False
-    rotary_base: float = 10000
-    rotary_base_local: float | None = None
+    rotary_base: float | int = 10000
+    rotary_base_local: float | int | None = None
     trust_remote_code: bool = False
     rotary_adjacent_pairs: bool = False
     load_in_4bit: bool = False
@@ -161,7 +161,9 @@ def model_config(c: HookedTransformerConfig) -> ModelConfig:
     windows = None
     if c.use_local_attn and c.attn_types:
         windows = tuple(c.window_size if kind == "local" else None for kind in c.attn_types[: c.n_layers])
-    table = Rotary(dim=c.rotary_dim or c.d_head, theta=c.rotary_base, interleaved=c.rotary_adjacent_pairs)
+    table = Rotary(
+        dim=c.rotary_dim or c.d_head, theta=float(c.rotary_base), interleaved=c.rotary_adjacent_pairs
+    )
     stack = StackConfig(
         n_layers=c.n_layers, d_model=c.d_model, n_heads=c.n_heads, d_head=c.d_head,
         n_kv_heads=c.n_heads if c.n_key_value_heads is None else c.n_key_value_heads,

@@ -46,8 +46,7 @@ def continued(
     if ids is None:
         raise ValueError("generation continues text or token ids, not a residual stream")
     model.frame(ids.shape[1] + max_new_tokens - 1)  # raises if it cannot fit
-    ends = _ends(model, stop_at_eos, eos_token_id)
-    fill = ends[0] if ends else 0
+    ends, fill = _ends(model, stop_at_eos, eos_token_id)
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     past = model.new_past() if use_past_kv_cache else None
     said, step = ids, ids
@@ -103,18 +102,18 @@ def sample_logits(
     return torch.multinomial(logits.softmax(-1), 1)[:, 0]
 
 
-def _ends(model: HookedTransformer, stop: bool, given: int | Sequence[int] | None) -> list[int]:
-    """Tokens that end a row, the first of which fills it up."""
+def _ends(model: HookedTransformer, stop: bool, given: int | Sequence[int] | None) -> tuple[list[int], int]:
+    """Tokens that end a row, and the one that fills it up: the tokenizer's own where several are given."""
     if not stop:
-        return []
+        return [], 0
     own = None if model.tokenizer is None else model.tokenizer.eos_id
     if given is None:
         if own is None:
             raise ValueError("stop_at_eos needs an eos_token_id where the tokenizer has none")
-        return [own]
+        return [own], own
     if isinstance(given, int):
-        return [given]
-    return list(given) if own is None or own not in given else [own, *(i for i in given if i != own)]
+        return [given], given
+    return list(given), given[0] if own is None else own
 
 
 def _check(temperature: float, top_k: int | None, top_p: float | None, return_type: str | None) -> None:

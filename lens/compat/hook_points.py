@@ -40,7 +40,7 @@ class HookPoint(str):
 
     @classmethod
     def at(cls, site: Site, board: Board, norm: Norm | None = None) -> HookPoint:
-        """The hook point of a site. `norm`: whose output this is, for TransformerLens's `hook_normalized`."""
+        """The hook point of a site. `norm`: the LayerNorm whose output TransformerLens means by it."""
         point = cls(site.name)
         point.site, point.ctx, point.norm, point.board = site, {}, norm, board
         return point
@@ -94,7 +94,7 @@ class HookPoint(str):
         return [hook for hook in self.board.attached if hook.point == self and hook.dir == "bwd"]
 
     def shown(self, x: Tensor) -> Tensor:
-        """An activation as TransformerLens has it: `hook_normalized` is after gain and bias there."""
+        """An activation as TransformerLens has it: there, `hook_normalized` of a LayerNorm is after gain and bias."""
         return x if self.norm is None else x * self.norm.gain + self.norm.b
 
     def hidden(self, y: Tensor, x: Tensor) -> Tensor:

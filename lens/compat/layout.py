@@ -1,7 +1,7 @@
 """Weights in TransformerLens's names and shapes, and back: `blocks.0.attn.W_Q` [h, d, e], `unembed.W_U` [d, v].
 
-There, every map has a bias, a norm that has been folded has no entry, shared keys and values are `_W_K` and `_W_V`,
-Gemma's gains are stored as they act, and what scales embeddings or logits is a part of them.
+There, every map but a gate has a bias, a norm that has been folded has no entry, shared keys and values are `_W_K`
+and `_W_V`, Gemma's gains are stored as they act, and what scales embeddings or logits is a part of them.
 
 Letters: d d_model, e d_head, h head, g key/value head, m d_mlp, v vocabulary, p position.
 """
@@ -41,7 +41,7 @@ class Entry:
     there: Change = _same
     here: Change = _same
     norm: bool = False
-    optional: bool = False  # TransformerLens has no such bias: given where it is not zero
+    absent: bool = False  # TransformerLens has no such bias: it must be zero
 
 
 def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = False) -> State:
@@ -54,7 +54,9 @@ def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = F
     found: State = {}
     for entry in entries(cfg):
         x = state.get(entry.ours)
-        if (entry.norm and folded) or (entry.optional and (x is None or not x.any())):
+        if entry.absent and x is not None and bool(x.any()):
+            raise ValueError(f"{cfg.name} has {entry.ours!r}: TransformerLens's layout has no place for that")
+        if (entry.norm and folded) or (entry.absent and entry.theirs.endswith("b_gate")):
             continue
         if x is None and entry.ours.endswith(".bias"):
             x = like.new_zeros(shapes[entry.ours])
@@ -71,7 +73,7 @@ def from_layout(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[ModelC
     Raises:
         ValueError: a weight is missing, unknown or of another shape; the message names it.
     """
-    cfg = replace(cfg, tied=False)
+    cfg, weights = replace(cfg, tied=False), _gated(cfg, weights)
     known = {entry.theirs: entry for entry in entries(cfg)}
     for name in weights:
         if name not in known and name.rsplit(".", 1)[-1] not in IGNORED:
@@ -94,6 +96,20 @@ def from_layout(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[ModelC
         else:
             raise ValueError(f"{cfg.name} needs a weight {entry.theirs!r}, which is not there")
     return _without_zeros(cfg, full, state)
+
+
+def _gated(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Of a gated MLP, TransformerLens adds `b_in` after the gate: to the output, that is `b_in` W_out."""
+    if not cfg.stack.gated or cfg.stack.experts is not None:
+        return weights
+    found = dict(weights)
+    for layer in range(cfg.n_layers):
+        path = f"blocks.{layer}.mlp"
+        bias, out = found.get(f"{path}.b_in"), found.get(f"{path}.W_out")
+        if bias is not None and out is not None and bool(bias.any()):
+            found[f"{path}.b_in"] = torch.zeros_like(bias)
+            found[f"{path}.b_out"] = found.get(f"{path}.b_out", out.new_zeros(out.shape[1])) + bias @ out
+    return found
 
 
 def _back(entry: Entry, x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -231,7 +247,7 @@ def _mlp(cfg: ModelConfig, there: str, here: str) -> Iterator[Entry]:
         return
     for name, ours in pairs.items():
         yield Entry(f"{there}.W_{name}", f"{here}.{ours}.weight", _turned, _turned)
-        yield Entry(f"{there}.b_{name}", f"{here}.{ours}.bias", optional=name == "gate")
+        yield Entry(f"{there}.b_{name}", f"{here}.{ours}.bias", absent=cfg.stack.gated and name != "out")
 
 
 def _split(heads: int) -> Change:

@@ -14,6 +14,8 @@ Letters: b batch, p position, d d_model, v vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +45,7 @@ from lens.nearest import unknown
 from lens.norm import Norm
 from lens.taps import OFF, AnyTaps, Taps
 from lens.unembed import LogitsAt
+from lens.uninitialised import Uninitialised
 
 
 class Output(NamedTuple):
@@ -81,9 +84,8 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):
         if not isinstance(cfg, ModelConfig):
             fresh = _completed(HookedTransformerConfig.unwrap(cfg), tokenizer)
             cfg = model_config(fresh)
-        super().__init__(
-            processing.untied(cfg, {"embed.tokens.weight": torch.empty(0)})[0], tokenizer, **about
-        )
+        with nullcontext() if fresh is None else Uninitialised():
+            super().__init__(replace(cfg, tied=False), tokenizer, **about)
         self.cfg = Settings.of(self.cfg, fresh)
         self._mount()
         if fresh is not None:
@@ -100,7 +102,9 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):
         if self.cfg.unembed is not None:
             self.unembed = TokenUnembed.of(self.unembed)
         self.board, self.hook_dict = Board(), {}
-        norms = {norm.hook_normalized: norm for norm in self.modules() if isinstance(norm, Norm)}
+        norms = {
+            norm.hook_normalized: norm for norm in self.modules() if isinstance(norm, Norm) and norm.centred
+        }
         for name, site in self.sites.items():
             self.hook_dict[name] = HookPoint.at(site, self.board, norms.get(name))
         for module in self.modules():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +52,14 @@ def cases() -> list[tuple[str, str]]:
     return [(family, name) for family, name in SPECIMENS if processable(ours(family, name, torch.float64))]
 
 
+def attempt(function: Any, cfg: ModelConfig, state: dict[str, Tensor]) -> Any:
+    """What it gives, or its refusal."""
+    try:
+        return function(cfg, state)
+    except ValueError as error:
+        return str(error)
+
+
 @pytest.mark.slow
 def test_log_probabilities_stay_in_every_family() -> None:
     done: dict[str, set[str]] = {step: set() for step in STEPS}
@@ -59,13 +69,11 @@ def test_log_probabilities_stay_in_every_family() -> None:
         kept = {n: x.clone() for n, x in state.items()}
         expected = said(cfg, state, prompts())
         for step, function in STEPS.items():
-            try:
-                new_cfg, new = function(cfg, state)
-            except ValueError as error:
-                assert pytest.RaisesExc(ValueError, match=REFUSED[step]).matches(error), (
-                    f"{family}-{name}: {error}"
-                )
+            found = attempt(function, cfg, state)
+            if isinstance(found, str):
+                assert re.search(REFUSED[step], found), f"{family}-{name}: {found}"
                 continue
+            new_cfg, new = found
             assert (said(new_cfg, new, prompts()) - expected).abs().max() < CLOSE, (family, name, step)
             done[step].add(family)
         assert all(torch.equal(state[n], kept[n]) for n in kept), "what is given stays as it is"

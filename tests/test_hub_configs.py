@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lens.config import Rotary, RotaryScaling
+from lens.config import Experts, Rotary, RotaryScaling
 from lens.family import find
+from lens.mixers.big_bird import BigBird
 
 COMMON: dict[str, Any] = {
     "bos_token_id": 1,
@@ -165,6 +166,45 @@ MIXTRAL_8X7B = {
     "router_aux_loss_coef": 0.02, "sliding_window": None, "tie_word_embeddings": False, "vocab_size": 32000,
 }  # fmt: skip
 
+QWEN1_5_MOE = {
+    "architectures": ["Qwen2MoeForCausalLM"], "attention_dropout": 0.0, "decoder_sparse_step": 1,
+    "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 5632, "max_position_embeddings": 8192,
+    "max_window_layers": 21, "model_type": "qwen2_moe", "moe_intermediate_size": 1408, "norm_topk_prob": False,
+    "num_attention_heads": 16, "num_experts": 60, "num_experts_per_tok": 4, "num_hidden_layers": 24,
+    "num_key_value_heads": 16, "output_router_logits": False, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 5632, "sliding_window": 32768,
+    "tie_word_embeddings": False, "use_sliding_window": False, "vocab_size": 151936,
+}  # fmt: skip
+
+QWEN3_30B_A3B = {
+    "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "decoder_sparse_step": 1, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048,
+    "intermediate_size": 6144, "max_position_embeddings": 40960, "max_window_layers": 48, "mlp_only_layers": [],
+    "model_type": "qwen3_moe", "moe_intermediate_size": 768, "norm_topk_prob": True, "num_attention_heads": 32,
+    "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 48, "num_key_value_heads": 4,
+    "output_router_logits": False, "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.001, "sliding_window": None, "tie_word_embeddings": False,
+    "use_sliding_window": False, "vocab_size": 151936,
+}  # fmt: skip
+
+OLMOE_1B_7B = {
+    "architectures": ["OlmoeForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "clip_qkv": None,
+    "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 1024, "max_position_embeddings": 4096,
+    "model_type": "olmoe", "norm_topk_prob": False, "num_attention_heads": 16, "num_experts": 64,
+    "num_experts_per_tok": 8, "num_hidden_layers": 16, "num_key_value_heads": 16, "output_router_logits": False,
+    "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 10000.0, "router_aux_loss_coef": 0.01,
+    "tie_word_embeddings": False, "vocab_size": 50304,
+}  # fmt: skip
+
+BIGBIRD_BASE = {
+    "architectures": ["BigBirdForPreTraining"], "attention_probs_dropout_prob": 0.1,
+    "attention_type": "block_sparse", "block_size": 64, "gradient_checkpointing": False, "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0.1, "hidden_size": 768, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 4096, "model_type": "big_bird", "num_attention_heads": 12,
+    "num_hidden_layers": 12, "num_random_blocks": 3, "position_embedding_type": "absolute",
+    "rescale_embeddings": False, "sep_token_id": 66, "type_vocab_size": 2, "use_bias": True, "vocab_size": 50358,
+}  # fmt: skip
+
 LLAMA3_SCALING = RotaryScaling(
     kind="llama3", factor=32.0, original_n_ctx=8192, low_freq_factor=1.0, high_freq_factor=4.0
 )
@@ -199,6 +239,13 @@ EXPECTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "olmo-2-1b": (OLMO_2_1B, {"norm_placement": frozenset({"out"}), "qk_norm": "all"}),
     "phi-2": (PHI_2, {"rotary": (Rotary(dim=32),) * 32, "qk_norm": None, "parallel": True}),
     "phi-3-mini-4k": (PHI_3_MINI_4K, {"windows": (2047,) * 32, "rotary": (Rotary(dim=96),) * 32}),
+    "qwen1.5-moe": (
+        QWEN1_5_MOE,
+        {"windows": None, "experts": Experts(n=60, top_k=4, normalize=False, d_mlp=1408, shared=5632)},
+    ),
+    "qwen3-30b-a3b": (QWEN3_30B_A3B, {"windows": None, "experts": Experts(n=128, top_k=8, d_mlp=768)}),
+    "olmoe-1b-7b": (OLMOE_1B_7B, {"qk_norm": "all", "experts": Experts(n=64, top_k=8, normalize=False)}),
+    "bigbird-base": (BIGBIRD_BASE, {"mixer": BigBird(block=64, n_random=3), "attn_bias": FOUR}),
     "mixtral-8x7b": (MIXTRAL_8X7B, {"windows": None, "rotary": (Rotary(dim=128, theta=1e6),) * 32}),
 }
 
@@ -246,7 +293,8 @@ def test_yarn_as_qwen_states_it() -> None:
     [
         (PHI_3_MINI_4K, {"rope_scaling": {"type": "longrope", "long_factor": [1.0]}}, "longrope"),
         (SMOLLM2_135M, {"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
-        (QWEN2_7B, {"model_type": "qwen2_moe"}, "did you mean 'qwen2'"),
+        (QWEN2_7B, {"model_type": "qwen2_vl"}, "did you mean 'qwen2'"),
+        (OLMOE_1B_7B, {"clip_qkv": 8.0}, "clip_qkv=8.0"),
         (GEMMA_3_1B, {"model_type": "gemma3"}, "or 'gemma3_text'?"),
         (MISTRAL_7B, {"layer_types": ["full_attention"]}, "layer_types"),
         (LLAMA_32_1B, {"no_rope_layers": [1, 1, 1, 0]}, "no_rope_layers"),

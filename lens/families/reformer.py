@@ -24,6 +24,10 @@ KINDS = ("local", "lsh")
 def build(f: Fields) -> ModelConfig:
     f.ignore("axial_norm_std", "chunk_size_lm_head", "num_attention_layers")
     f.ignore("lsh_attention_probs_dropout_prob", "local_attention_probs_dropout_prob")
+    f.ignore(
+        "num_chunks_before", "num_chunks_after", "intermediate_size"
+    )  # of older files: nothing reads them
+    f.only("sinusoidal_pos_embds", False)
     layers = f.get("attn_layers", default=["local", "lsh"] * 3)
     for kind in layers:
         if kind not in KINDS:

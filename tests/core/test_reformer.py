@@ -83,6 +83,26 @@ def test_the_number_of_buckets_is_that_of_the_longest_text() -> None:
         )
 
 
+def test_a_config_of_the_hub() -> None:
+    """That of a model of bytes of one novel; ids and training aside."""
+    kinds = ["local", "lsh", "local", "lsh", "local", "lsh"]
+    hf = {
+        "model_type": "reformer", "attention_head_size": 64, "attn_layers": kinds, "axial_norm_std": 1.0,
+        "axial_pos_embds": True, "axial_pos_embds_dim": [64, 192], "axial_pos_shape": [512, 1024],
+        "chunk_size_feed_forward": 0, "chunk_size_lm_head": 0, "feed_forward_size": 512, "hash_seed": None,
+        "hidden_act": "relu", "hidden_size": 256, "is_decoder": True, "layer_norm_eps": 1e-12,
+        "local_attention_probs_dropout_prob": 0.05, "local_attn_chunk_length": 64, "local_num_chunks_after": 0,
+        "local_num_chunks_before": 1, "lsh_attention_probs_dropout_prob": 0.0, "lsh_attn_chunk_length": 64,
+        "lsh_num_chunks_after": 0, "lsh_num_chunks_before": 1, "max_position_embeddings": 524288,
+        "num_attention_heads": 2, "num_buckets": [64, 128], "num_hashes": 1, "num_hidden_layers": 6, "vocab_size": 320,
+    }  # fmt: skip
+    cfg = find(hf).config(hf)
+    assert (cfg.n_ctx, cfg.d_model, cfg.stack.branch.d_model, cfg.stack.causal) == (524288, 512, 256, True)
+    assert [m and m.kind for m in cfg.stack.mixers] == ["local_chunks", "lsh"] * 3
+    lsh = cfg.stack.mixers[1]
+    assert isinstance(lsh, Lsh) and (lsh.n_buckets, lsh.seed, lsh.multiple) == ((64, 128), 0, 64)
+
+
 def test_unknown_layers_are_refused() -> None:
     hf = zoo.config(AXIAL).to_dict()
     with pytest.raises(ValueError, match="attn_layers: 'lsj' is not a known layer type; did you mean 'lsh'"):

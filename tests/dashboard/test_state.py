@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from dashboard import state
 from dashboard.state import LONGEST, View, read
 
 
@@ -39,3 +43,39 @@ def test_what_is_not_valid_is_refused_and_the_rest_stays(name, value, message):
     assert view == View(task="ioi")
     assert list(refused) == [name]
     assert message in refused[name]
+
+
+def test_only_a_new_selection_is_a_choice(monkeypatch):
+    """What a browser tells again, of a table that is gone or from the start, takes nothing back."""
+    session: dict[str, Any] = {}
+    monkeypatch.setattr("streamlit.session_state", session)
+    picked: list[list[int]] = []
+
+    def drawn(selected: list[int]) -> Callable[[], None]:
+        return state.selecting("table", "rows", picked.append, selected)["on_select"]
+
+    def says(rows: list[int]) -> None:
+        session["table"] = {"selection": {"rows": rows, "columns": []}}
+
+    changed = drawn([2])
+    says([2])
+    changed()
+    assert picked == [], "it was selected from the start"
+    says([5])
+    changed()
+    assert picked == [[5]]
+    changed = drawn([2])
+    changed()
+    assert picked == [[5]], "it was told before"
+    del session["table"]  # the table is gone, and then the browser tells of it once more
+    says([5])
+    changed()
+    assert picked == [[5]]
+    del session["table"]
+    changed = drawn([])  # another table in its place
+    says([5])
+    changed()
+    assert picked == [[5], [5]]
+    says([])
+    changed()
+    assert picked == [[5], [5]]

@@ -6,6 +6,7 @@ All patches at all layers are computed in a few climbs through the model (`climb
    turns the two around.
 2. A patched run starts as the run's own stream, moved, right after the place of the patch (`moves`).
 3. Patched runs are stacked and climb together. A patch at one position runs only the positions from there on.
+   A model that is not ours to climb through (`Transformer.own`) is run as a whole instead (`whole_runs`).
 4. Patches in the prefix that clean and corrupt share are zero and are not run, nor are those whose
    activation is the same in both.
 
@@ -14,8 +15,9 @@ Letters: n pair, p position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +27,12 @@ from torch import Tensor
 
 from circuits import memory
 from circuits.ablation import get_ablation
-from circuits.climb import climb
+from circuits.climb import Join, climb
 from circuits.metrics import bind, metric_name
 from circuits.moves import SITES, UNITS, Moves, Where, full_site
 from circuits.spans import Span, span_masks
 from circuits.sweep import Batch, Parts, checkpoint_at, sweep
+from circuits.whole_runs import WholeRuns
 from lens.hooks import is_hooked
 from lens.nearest import unknown
 from lens.progress import Progress, silent
@@ -138,21 +141,14 @@ def patch(
     def work(batch: Batch) -> Parts:
         part = source[batch.rows]
         suffix = part.suffix(model, share_prefix)
-        moves = Moves(part, suffix, _rows(where, batch.rows), chosen, denoise)
+        moves = (Moves if model.own else WholeRuns)(part, suffix, _rows(where, batch.rows), chosen, denoise)
         effect = torch.full(shape, float("nan") if units is not None else 0.0, dtype=moves.base.dtype)
         effect = effect.expand(len(suffix), *shape).clone()
         if units is not None:
             for unit in units:
                 effect[(slice(None), unit[0], ..., *unit[1:])] = 0.0
-        plan = list(moves.climbs(together))
-        for done, (skip, joins) in enumerate(plan):
-
-            def changes(skip: int = skip, joins: Sequence = joins) -> Parts:
-                keys, stream = climb(suffix, joins, moves.past_of(skip), skip)
-                change = suffix.metric(stream, chosen, skip) - moves.base
-                change = change.masked_fill(suffix.ends < skip, 0.0)  # the patch comes after the answer
-                return {"keys": torch.tensor(keys), "changes": change}
-
+        plan = _climbs(moves, chosen, together) if isinstance(moves, Moves) else moves.plan(together)
+        for done, changes in enumerate(plan):
             parts = batch.part(f"climb {done} of {together}", done, len(plan), changes)
             for key, change in zip(parts["keys"].tolist(), parts["changes"].cpu(), strict=True):
                 effect[(slice(None), *key)] = change
@@ -165,6 +161,19 @@ def patch(
         site, metric_name(metric), axes, parts["effect"].movedim(0, -1), parts["clean"], parts["corrupt"],
         denoise, tuple(spans or ()), ablation.kind,
     )  # fmt: skip
+
+
+def _climbs(moves: Moves, metric: Metric, together: int) -> list[Callable[[], Parts]]:
+    """Work that gives the keys of some patches, and the change of the metric by each, [patch, n]."""
+    suffix = moves.suffix
+
+    def changes(skip: int, joins: Sequence[Join]) -> Parts:
+        keys, stream = climb(suffix, joins, moves.past_of(skip), skip)
+        change = suffix.metric(stream, metric, skip) - moves.base
+        change = change.masked_fill(suffix.ends < skip, 0.0)  # the patch comes after the answer
+        return {"keys": torch.tensor(keys), "changes": change}
+
+    return [partial(changes, skip, joins) for skip, joins in moves.climbs(together)]
 
 
 def check_site(model: Transformer, site: str) -> None:

@@ -50,7 +50,8 @@ class Suffix:
         """Run the shared prefix (nothing, where the first tokens differ) and cut it off."""
         pairs.check(model.cfg)
         stop = int(pairs.ends.max()) + 1  # nothing after the last answer matters
-        start = min(pairs.first_difference, int(pairs.ends.min())) if share_prefix else 0
+        share = share_prefix and model.own
+        start = min(pairs.first_difference, int(pairs.ends.min())) if share else 0
         mask = None if pairs.attention_mask is None else pairs.attention_mask[:, :stop].to(model.device)
         clean, corrupt = pairs.clean[:, :stop].to(model.device), pairs.corrupt[:, :stop].to(model.device)
         past = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from lens.nearest import unknown
 from lens.parameters import aliases_of
 from lens.progress import Progress, silent
 
+BACKENDS = ("lens", "transformer-lens")
 _DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -35,6 +36,7 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     progress: Progress = silent,
+    backend: Literal["lens", "transformer-lens"] = "lens",
 ) -> Transformer:
     """The model that `name_or_path` names.
 
@@ -45,18 +47,26 @@ def load(
         device: by default the best present: cuda, mps, cpu.
         dtype: by default float32 on the CPU and the checkpoint's own type on an accelerator.
         progress: told about fetching and reading.
+        backend: "transformer-lens" lets TransformerLens's TransformerBridge run the model, of any architecture that
+            it has and no family here reads; see `lens.bridge`.
 
     Raises:
         ValueError: unknown name, damaged file, unsupported model, absent device; one line says which.
     """
     from lens.sources import open_checkpoint
 
-    where = best_device() if device is None else _device(device)
-    wanted = None if dtype is None else _dtype(dtype)
+    if backend not in BACKENDS:
+        raise ValueError(unknown("backend", backend, BACKENDS))
+    where = best_device() if device is None else device_of(device)
+    wanted = None if dtype is None else dtype_of(dtype)
     checkpoint = open_checkpoint(name_or_path, progress)
     if wanted is None:
         wanted = torch.float32 if where.type == "cpu" else own_dtype(checkpoint.tensors)
     progress(0, 1, f"loading {checkpoint.name}")
+    if backend == "transformer-lens":
+        from lens import bridge
+
+        return bridge.load(checkpoint, where, wanted)
     cfg, state = read(checkpoint, checkpoint.tensors)
     model = Transformer.from_state(
         cfg,
@@ -78,11 +88,14 @@ def save(model: Transformer, folder: str | Path, *, card: Mapping[str, Any] | No
     `card` goes to card.json: `licence`, `description`, and whatever else should travel with the weights.
 
     Raises:
+        ValueError: TransformerLens runs the model.
         FileExistsError: `folder` exists.
         OSError: it cannot be written; nothing is left behind.
     """
     from safetensors.torch import save_file
 
+    if not model.own:
+        raise ValueError(f"{model.name} is run by TransformerLens; its checkpoint is what it was loaded from")
     aliases = aliases_of(model.cfg)
     state = {name: t.contiguous() for name, t in nn.Module.state_dict(model).items() if name not in aliases}
     with atomic.folder(folder) as partial:
@@ -159,7 +172,12 @@ def own_dtype(tensors: Mapping[str, torch.Tensor]) -> torch.dtype:
     return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
 
 
-def _device(device: torch.device | str) -> torch.device:
+def device_of(device: torch.device | str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: there is none of that kind here.
+    """
     try:
         found = torch.device(device)
     except RuntimeError as error:
@@ -174,7 +192,12 @@ def _device(device: torch.device | str) -> torch.device:
     return found
 
 
-def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+def dtype_of(dtype: torch.dtype | str) -> torch.dtype:
+    """The floating type of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
     if isinstance(dtype, torch.dtype):
         if not dtype.is_floating_point:
             raise ValueError(f"{dtype} is not a floating type")

@@ -1,7 +1,6 @@
 """The transformer: text → tokens → embed → stack of blocks → unembed → logits.
 
-A model is frozen after loading. What a run reads and edits is an argument of the run (`taps`), so one model
-serves any number of threads and sessions.
+A model is frozen after loading; what a run reads and edits is an argument (`taps`), so threads and sessions share it.
 
 Letters: b batch, p position, k cached and new positions, d d_model, v vocabulary, n image, m text, x column of pixels.
 """
@@ -54,6 +53,7 @@ class Transformer(nn.Module):
 
     unembed: Unembed  # absent where `cfg.unembed` is None
     standing: AnyTaps = OFF  # hooks on every run, in all threads; a plain model has none
+    own: bool = True  # do our components compute it? Else whole runs are all there is: no blocks, no `past`
 
     def __init__(
         self, cfg: ModelConfig, tokenizer: Any = None, *, preprocessing: dict[str, Any] | None = None,

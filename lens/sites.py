@@ -53,6 +53,14 @@ class Site:
         return re.sub(r"^(encoder\.|decoder\.)?(blocks\.)?\d+\.", r"\1", self.name)
 
 
+class Sites(dict[str, Site]):
+    """The sites of a model that others run, and why it lacks others of our vocabulary (`lens.bridge`)."""
+
+    def __init__(self, sites: Mapping[str, Site], model: str, refused: Mapping[str, str]) -> None:
+        super().__init__(sites)
+        self.model, self.refused = model, refused
+
+
 def sites_of(cfg: ModelConfig) -> dict[str, Site]:
     """Every site that can fire in a model, by name, in firing order.
 
@@ -170,6 +178,8 @@ def expand(name: Any, sites: Mapping[str, Site]) -> list[str]:
             return hits
     hits = [s for s in sites if s.endswith(f".{full}") and not full.startswith("blocks.")]
     if not hits:
+        if isinstance(sites, Sites) and full in sites.refused:
+            raise ValueError(f"{full!r} is not there in {sites.model}: {sites.refused[full]}")
         raise ValueError(unknown("site", full, sites, of="this model"))
     return hits
 

@@ -16,7 +16,10 @@ _WHERE = {
     "Slice": "slices",
 }
 
-__all__ = list(_WHERE)
+__all__ = [
+    "ActivationCache", "FactoredMatrix", "HookPoint", "HookedTransformer", "HookedTransformerConfig", "Output",
+    "Slice", "composition_scores",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -187,7 +187,7 @@ class ActivationCache(CoreCache):
     ) -> Labelled:
         """Heads, neurons (or MLPs), embeddings and the sum of biases before `layer`, [c, ..., d]; they add up to it."""
         layer, cut = self._layer(layer), Slice.of(pos_slice)
-        parts = [self.stack_head_results(layer + mlp_input, pos_slice=cut, return_labels=True)]
+        parts: list[Any] = [self.stack_head_results(layer + mlp_input, pos_slice=cut, return_labels=True)]
         if not self.model.cfg.attn_only and layer > 0:
             if expand_neurons:
                 parts.append(self.stack_neuron_results(layer, pos_slice=cut, return_labels=True))

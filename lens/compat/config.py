@@ -155,7 +155,7 @@ def model_config(c: HookedTransformerConfig) -> ModelConfig:
     """
     _check(c)
     rotary = c.positional_embedding_type == "rotary"
-    norm = {"LN": "layer", "LNPre": "layer", "RMS": "rms", "RMSPre": "rms", None: "none"}[
+    norm: Any = {"LN": "layer", "LNPre": "layer", "RMS": "rms", "RMSPre": "rms", None: "none"}[
         c.normalization_type
     ]
     windows = None
@@ -169,7 +169,7 @@ def model_config(c: HookedTransformerConfig) -> ModelConfig:
         n_kv_heads=c.n_heads if c.n_key_value_heads is None else c.n_key_value_heads,
         d_mlp=None if c.attn_only else c.d_mlp, causal=c.attention_dir == "causal", norm=norm, norm_eps=c.eps,
         norm_placement=frozenset({"in", "out"} if c.use_normalization_before_and_after else {"in"}),
-        parallel=c.parallel_attn_mlp, attn_bias=frozenset("qkvo"),
+        parallel=c.parallel_attn_mlp, attn_bias=frozenset(("q", "k", "v", "o")),
         attn_scale=1 / c.attn_scale if c.use_attn_scale else 1.0, attn_softcap=_cap(c.attn_scores_soft_cap),
         qk_norm="head" if c.use_qk_norm else None, windows=windows, rotary=(table,) * c.n_layers if rotary else None,
         act_fn=c.act_fn or "relu", gated=c.gated_mlp, mlp_bias=True,

@@ -131,7 +131,7 @@ class Attached:
 
     point: HookPoint
     hook: HookFunction
-    dir: str
+    dir: Direction
     is_permanent: bool = False
     context_level: int | None = None
 
@@ -184,7 +184,7 @@ class Board:
         return Board, ()
 
 
-def taps_of(hooks: Iterable[tuple[HookPoint, HookFunction, str]]) -> Taps:
+def taps_of(hooks: Iterable[tuple[HookPoint, HookFunction, Direction]]) -> Taps:
     """Hooks as the taps of runs, in order."""
     edits: dict[str, list[Edit]] = {}
     gradients: dict[str, list[Edit]] = {}

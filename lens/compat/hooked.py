@@ -156,10 +156,10 @@ class Hooked:
         cache: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Hooks that stand on the model and keep what they see in the dictionary that comes back."""
-        cache, fwd, bwd = self.get_caching_hooks(names_filter, incl_bwd, device, remove_batch_dim, cache)
+        found, fwd, bwd = self.get_caching_hooks(names_filter, incl_bwd, device, remove_batch_dim, cache)
         for point, hook, dir in bound(self, fwd, bwd):
             self.board.add(Attached(point, hook, dir))
-        return cache
+        return found
 
     def get_caching_hooks(
         self: Any,
@@ -212,9 +212,9 @@ def enabled(model: HookedTransformer) -> list[str]:
 
 def bound(
     model: HookedTransformer, fwd_hooks: Pairs, bwd_hooks: Pairs
-) -> list[tuple[HookPoint, HookFunction, str]]:
+) -> list[tuple[HookPoint, HookFunction, Direction]]:
     """Each hook at each of its points."""
-    both = (("fwd", fwd_hooks), ("bwd", bwd_hooks))
+    both: tuple[tuple[Direction, Pairs], ...] = (("fwd", fwd_hooks), ("bwd", bwd_hooks))
     return [(p, hook, dir) for dir, hooks in both for names, hook in hooks for p in points(model, names)]
 
 

@@ -6,6 +6,7 @@ Letters: i inputs of a map, o outputs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def _place(entry: Entry) -> tuple[int, ...]:
 
 
 def _drawn(x: Tensor, c: HookedTransformerConfig, generator: torch.Generator | None) -> Tensor:
-    gain, (i, o) = c.initializer_range, fans(tuple(x.shape))
+    gain, (i, o) = c.initializer_range, fans(x.shape)
     if c.init_mode == "gpt2":
         return x.normal_(0, gain, generator=generator)
     scheme, kind = c.init_mode.split("_")
@@ -68,7 +69,7 @@ def _drawn(x: Tensor, c: HookedTransformerConfig, generator: torch.Generator | N
     return x.uniform_(-bound, bound, generator=generator)
 
 
-def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+def fans(shape: Sequence[int]) -> tuple[int, int]:
     """Inputs and outputs of a map [i, o], of heads [h, i, o], or of a vector."""
     if len(shape) < 2:
         return 1, shape[0]

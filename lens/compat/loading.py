@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from lens import load as loading
 from lens import processing
 from lens.compat.model import HookedTransformer
 from lens.compat.settings import Settings
 from lens.config import ModelConfig
 from lens.family import read
+from lens.load import best_device, device_of, dtype_of
+from lens.load import read as read_checkpoint
 from lens.nearest import unknown
 
 OWNERS = {
@@ -83,8 +84,8 @@ def from_pretrained(
         raise ValueError("checkpoints of a training are chosen by revision=…, their name on the hub")
     if n_devices != 1:
         raise ValueError(f"n_devices is {n_devices}; a model is on one device here")
-    where = torch.device("cpu") if not move_to_device else None if device is None else loading._device(device)
-    wanted = loading._dtype(dtype)
+    where = torch.device("cpu") if not move_to_device else None if device is None else device_of(device)
+    wanted = dtype_of(dtype)
     if hf_model is not None:
         tensors = {name: x.detach() for name, x in hf_model.state_dict().items()}
         cfg, state = read(hf_model.config.to_dict(), tensors)
@@ -98,7 +99,7 @@ def from_pretrained(
         cfg, state, fold_ln=fold_ln, center_writing_weights=center_writing_weights, center_unembed=center_unembed,
         fold_value_biases=fold_value_biases, refactor_factored_attn_matrices=refactor_factored_attn_matrices,
     )  # fmt: skip
-    made = cls.from_state(cfg, state, device=where or loading.best_device(), dtype=wanted, **about)
+    made = cls.from_state(cfg, state, device=where or best_device(), dtype=wanted, **about)
     if tokenizer is not None:
         made.set_tokenizer(tokenizer, default_padding_side)
     known = {
@@ -128,7 +129,7 @@ def _opened(
 
     name = official_name(str(model_name))
     checkpoint = open_checkpoint(name if revision is None else f"{name}@{revision}")
-    cfg, state = loading.read(checkpoint, checkpoint.tensors)
+    cfg, state = read_checkpoint(checkpoint, checkpoint.tensors)
     about = {"revision": checkpoint.revision, "origin": checkpoint.origin}
     return cfg, state, checkpoint.tokenizer if tokenizer is None else tokenizer, about
 

@@ -55,7 +55,7 @@ class Output(NamedTuple):
     loss: Tensor
 
 
-class HookedTransformer(Hooked, Stored, Texts, Weights):
+class HookedTransformer(Hooked, Stored, Texts, Weights):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     """A model with TransformerLens's interface.
 
     Args:
@@ -145,7 +145,7 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):
 
     # ------------------------------------------------------------------ running
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input: Any,
         return_type: str | None = "logits",
@@ -208,7 +208,7 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):
         """Cross-entropy of each next token in nats: the mean, or `per_token` [b, p - 1]; see `lens.compat.loss`."""
         return next_token_loss(logits, tokens, attention_mask, per_token)
 
-    def run_with_cache(  # type: ignore[override]
+    def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         *model_args: Any,
         names_filter: Any = None,
@@ -275,7 +275,7 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):
         check_sites(self, [name for name in found if name in named], span)
         return [name for name in found if span.fires(self.sites[name])]
 
-    def generate(
+    def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input: Any = "",
         max_new_tokens: int = 10,

@@ -91,12 +91,8 @@ class Stored(Transformer):
         self.__dict__.update({**vars(new), **about})
         self.cfg = Settings.of(cfg, settings)
         for hook in attached:
-            self.hook_dict[hook.point].add_hook(
-                hook.hook,
-                hook.dir,
-                hook.is_permanent,
-                hook.context_level,  # type: ignore[arg-type]
-            )
+            point = self.hook_dict[hook.point]
+            point.add_hook(hook.hook, hook.dir, hook.is_permanent, hook.context_level)
         self.requires_grad_(learns)
 
     # ------------------------------------------------------------------ settings

@@ -33,7 +33,7 @@ class Texts(Transformer):
         """
         self.tokenizer = HookedTokenizer.of(tokenizer, default_padding_side)
 
-    def to_tokens(
+    def to_tokens(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input: str | list[str],
         prepend_bos: bool | None = None,
@@ -74,7 +74,7 @@ class Texts(Transformer):
         ids, mask = tokenizer.pad(rows)
         return ModelInputs(ids=ids, mask=None if bool(mask.all()) else mask).to(self.device)
 
-    def to_string(self, tokens: Any) -> Any:
+    def to_string(self, tokens: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The text of ids [p], or of each row of ids [b, p].
 
         Raises:
@@ -86,7 +86,7 @@ class Texts(Transformer):
             raise ValueError(f"ids are [pos] or [batch, pos], not {tuple(ids.shape)}")
         return tokenizer.batch_decode(ids) if ids.ndim == 2 else tokenizer.decode(ids)
 
-    def to_str_tokens(
+    def to_str_tokens(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: Any, prepend_bos: bool | None = None, padding_side: Side | None = None
     ) -> Any:
         """One readable string per token of a text or of ids [p] or [1, p]; of several texts, a list each."""
@@ -99,7 +99,7 @@ class Texts(Transformer):
             raise ValueError(f"to_str_tokens takes one row of ids, not {ids.shape[0]}")
         return self._tokenizer(None)[0].str_tokens(ids.flatten().tolist())
 
-    def to_single_token(self, string: str) -> int:
+    def to_single_token(self, string: str) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The id of a text that is exactly one token.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lens.cache import ActivationCache
 from lens.config import ModelConfig
@@ -10,6 +10,9 @@ from lens.kv import KeyValues
 from lens.load import load, save
 from lens.model import Transformer
 from lens.taps import OFF, Taps
+
+if TYPE_CHECKING:
+    from lens.compat import HookedTransformer, HookedTransformerConfig  # noqa: F401  # found by __getattr__
 
 __all__ = ["OFF", "ActivationCache", "KeyValues", "ModelConfig", "Taps", "Transformer", "load", "save"]
 

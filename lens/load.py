@@ -178,11 +178,6 @@ def device_of(device: torch.device | str) -> torch.device:
     Raises:
         ValueError: there is none of that kind here.
     """
-    """The device of that name.
-
-    Raises:
-        ValueError: there is none of that kind here.
-    """
     try:
         found = torch.device(device)
     except RuntimeError as error:
@@ -198,11 +193,6 @@ def device_of(device: torch.device | str) -> torch.device:
 
 
 def dtype_of(dtype: torch.dtype | str) -> torch.dtype:
-    """The floating type of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
     """The floating type of that name.
 
     Raises:

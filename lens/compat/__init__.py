@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lens.compat.cache import ActivationCache
+    from lens.compat.config import HookedTransformerConfig
+    from lens.compat.factored_matrix import FactoredMatrix, composition_scores
+    from lens.compat.hook_points import HookPoint
+    from lens.compat.model import HookedTransformer, Output
+    from lens.compat.slices import Slice
+
+__all__ = [
+    "ActivationCache",
+    "FactoredMatrix",
+    "HookPoint",
+    "HookedTransformer",
+    "HookedTransformerConfig",
+    "Output",
+    "Slice",
+    "composition_scores",
+]
 
 _WHERE = {
     "HookedTransformer": "model",
@@ -15,11 +34,6 @@ _WHERE = {
     "HookPoint": "hook_points",
     "Slice": "slices",
 }
-
-__all__ = [
-    "ActivationCache", "FactoredMatrix", "HookPoint", "HookedTransformer", "HookedTransformerConfig", "Output",
-    "Slice", "composition_scores",
-]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -31,8 +31,8 @@ def nothing_left():
     choices.typed_models().clear()
 
 
-def walk(at: AppTest, name: str, cfg) -> dict[str, AppTest]:
-    """All pages of a model, one after the other as by the menu."""
+def walk(at: AppTest, cfg) -> dict[str, dict]:
+    """All pages of a model, one after the other as by the menu: how many pictures each has, and what it says."""
     seen = {}
     for where in PAGES:
         at.switch_page(f"dashboard/pages/{where}.py")
@@ -45,7 +45,7 @@ def walk(at: AppTest, name: str, cfg) -> dict[str, AppTest]:
         if refused is not None:
             assert texts(at.info).count(refused.why) == 1, where
             assert labels(at)[-1] == refused.label
-            assert not [m for m in at.main.get("bidi_component")], f"{where} shows a picture all the same"
+            assert not at.main.get("bidi_component"), f"{where} shows a picture all the same"
         seen[where] = {"pictures": len(at.main.get("bidi_component")), "info": texts(at.info)}
     return seen
 
@@ -65,7 +65,7 @@ def test_every_page_with_every_kind(name, folders, monkeypatch, empty_runs):
         at.query_params["prompt"], at.query_params["corrupt"] = TEXT, OTHER
     at = settled(at)
     assert not at.exception and labels(at)
-    seen = walk(at, name, cfg)
+    seen = walk(at, cfg)
     if specimen.kind in (kinds.READER, kinds.SEQ2SEQ):
         assert all(seen[where]["pictures"] for where in ("prompt", "heads", "head"))
     if specimen.kind == kinds.MIXER:
@@ -82,7 +82,7 @@ def test_every_page_with_the_shipped_models(name, kind, monkeypatch, empty_runs)
     at.query_params["model"] = name
     at = settled(at)
     assert not at.exception and not at.error and labels(at)
-    seen = walk(at, name, cfg)
+    seen = walk(at, cfg)
     assert all(seen[where]["pictures"] for where in ("prompt", "heads", "head"))
 
 
@@ -93,7 +93,7 @@ def test_every_page_with_a_real_encoder(minilm, monkeypatch, empty_runs):
     monkeypatch.setenv("LENS_RUNS", str(empty_runs))
     at = AppTest.from_file(str(APP), default_timeout=60)
     at.query_params["model"] = "minilm"
-    seen = walk(settled(at), "minilm", minilm.cfg)
+    seen = walk(settled(at), minilm.cfg)
     assert all(seen[where]["pictures"] for where in ("prompt", "heads", "head"))
 
 

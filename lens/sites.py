@@ -152,7 +152,7 @@ def act_name(name: str, layer: int | str | None = None, layer_type: str | None =
         return suffix
     if not layer_type:
         homes = [kind.suffix for kind in BLOCK if kind.suffix.rsplit(".", 1)[-1] == suffix]
-        suffix = homes[0] if homes else suffix
+        suffix = min(homes, key=lambda home: home.count("."), default=suffix)  # not a shared expert's
     return f"blocks.{layer}.{suffix}"
 
 

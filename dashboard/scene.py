@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class Picture:
     `first` is the position of the first patch: 1 behind a class token.
     """
 
+    CLASS_TOKEN: ClassVar[str] = "class token"
+
     pixels: NDArray[np.float32]
     rows: int
     columns: int
@@ -40,7 +42,7 @@ class Picture:
     def place(self, position: int) -> str:
         """A position in words: `class token`, or the row and column of a patch, counted from 0."""
         if position < self.first:
-            return "class token"
+            return self.CLASS_TOKEN
         return "row {} column {}".format(*divmod(position - self.first, self.columns))
 
 

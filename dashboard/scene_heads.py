@@ -90,14 +90,16 @@ def galleries(
     several = len(scene.groups) > 1
     if scene.picture is not None:
         place = scene.picture.place(view.query or 0)
-        st.subheader("All heads" if as_patterns else f"What the {place} looks at in each head", divider=False)
+        place = f"the {place}" if place == scene.picture.CLASS_TOKEN else place
+        st.subheader("All heads" if as_patterns else f"What {place} looks at in each head", divider=False)
     for i, group in enumerate(scene.groups):
         if scene.picture is None:
             st.subheader(group.title, divider=False)
         patterns, options = found[group.letter].patterns, dict[str, Any]()
         if scene.picture is not None and not as_patterns:
             tiles, most = over_picture(patterns, scene.picture, view.query or 0)
-            options = {"backdrop": png(scene.picture.pixels), "most": most}
+            patch = (view.query or 0) - scene.picture.first
+            options = {"backdrop": png(scene.picture.pixels), "most": most, "patch": patch}
         else:
             tiles = np.stack([pool(layer) for layer in patterns])
         n, largest = len(scene.rows[group.queries]), 72 if several else 150 if options else 110

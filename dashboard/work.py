@@ -82,8 +82,10 @@ def progress_bar(job: Job) -> None:
     """One active job: how far it is, and a button to stop it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction, text=plain(describe(job)))
-        if st.button("Cancel", key=f"cancel_{job.id}", disabled=job.stopping, width="content"):
-            job.cancel()
+        # a callback: it is called even where the run that the click asked for never comes to draw this button again
+        st.button(
+            "Cancel", key=f"cancel_{job.id}", disabled=job.stopping, width="content", on_click=job.cancel
+        )
 
 
 def describe(job: Job) -> str:

@@ -26,14 +26,15 @@ class GalleryPayload(TypedDict):
 
     Where it is `ranked`, `order` are the heads that are shown, by their number layer by layer, with a label each.
     `letter` is the first of the heads' names. A square is `tile` pixels wide and `tall` high; `most` is the weight of
-    full colour. With a `backdrop` (a PNG in base64, or ""), squares are heat over that picture. `legend`, `hint`:
-    whether the scale above and the line below are shown.
+    full colour. With a `backdrop` (a PNG in base64, or ""), squares are heat over that picture, and `patch` is outlined
+    (−1: none). `legend`, `hint`: whether the scale above and the line below are shown.
     """
 
     title: str
     letter: str
     png: str
     backdrop: str
+    patch: int
     most: float
     legend: bool
     hint: bool
@@ -89,6 +90,7 @@ def gallery_payload(
     labels: list[str] | None = None,
     letter: str = "a",
     backdrop: str = "",
+    patch: int = -1,
     most: float = 1.0,
     largest: int = 110,
     legend: bool = True,
@@ -111,6 +113,7 @@ def gallery_payload(
         "letter": letter,
         "png": base64.b64encode(montage(tiles)).decode(),
         "backdrop": backdrop,
+        "patch": patch,
         "most": most,
         "legend": legend,
         "hint": hint,

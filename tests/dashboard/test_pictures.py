@@ -78,6 +78,14 @@ def test_pictures_of_evidence_and_runs(induction, saved_runs, tmp_path, visit, p
         pictures_of(pages, visit, pictures, tmp_path)
 
 
+def test_pictures_of_an_image_and_of_cross_attention(server, tmp_path, visit, pictures):
+    pages = {
+        "heads-digits-vit": (f"{server.url}/heads?model=digits-vit&image=38&node=a1.h2", "canvas.image"),
+        "cross-attention-reorder-ed": (f"{server.url}/heads?model=reorder-ed&node=x1.h2&query=1", ".heat"),
+    }
+    pictures_of(pages, visit, pictures, tmp_path)
+
+
 @pytest.mark.model
 def test_pictures_of_a_language_model(smollm2, tmp_path, visit, pictures):
     from circuits.discover import discover

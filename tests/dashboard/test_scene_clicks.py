@@ -20,7 +20,7 @@ def test_a_patch_and_a_head_are_clicked(server, visit):
     side = (box["width"] - 18) / 2
     picture.click(position={"x": 2 + side * 0.6, "y": 32 + side * 0.4})  # row 1 column 2 of the left picture
     until_address(page, "query=7")
-    page.get_by_role("heading", name="What the row 1 column 2 looks at in each head").wait_for()
+    page.get_by_role("heading", name="What row 1 column 2 looks at in each head").wait_for()
     idle(page)
     picture.focus()
     picture.press("ArrowDown")

@@ -24,7 +24,7 @@ def test_a_link_names_image_head_and_patch(app, empty_runs):
     at = app("heads", empty_runs, model=VIT, image="38", node="a1.h2", query="5")
     assert not at.warning
     assert head_of(at).startswith("a1.h2")
-    assert any(s.value == "What the row 1 column 0 looks at in each head" for s in at.subheader)
+    assert any(s.value == "What row 1 column 0 looks at in each head" for s in at.subheader)
     assert "Image 38: shows 3" in texts(at.caption)
     assert at.selectbox(key="view_answer").value == "3" and at.selectbox(key="view_wrong").value == "2"
     assert labels(at)[-1] == "Take a1.h2 apart"

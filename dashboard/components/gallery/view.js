@@ -100,6 +100,13 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
         pen.globalAlpha = 0.85;
       }
       pen.drawImage(sheet, head * data.tile, layer * data.tall, data.tile, data.tall, x, y, inner, inner);
+      if (behind && data.patch >= 0) {
+        const w = inner / data.tile, h = inner / data.tall;
+        pen.globalAlpha = 1;
+        pen.strokeStyle = variable(frame, "--mark");
+        pen.lineWidth = 1.5;
+        pen.strokeRect(x + (data.patch % data.tile) * w + 1, y + Math.floor(data.patch / data.tile) * h + 1, w - 2, h - 2);
+      }
     };
     data.order.forEach((number, i) => {
       const at = [Math.floor(number / data.heads), number % data.heads], place = layout.box(...at);

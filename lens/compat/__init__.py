@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lens.compat.config import HookedTransformerConfig
     from lens.compat.factored_matrix import FactoredMatrix, composition_scores
     from lens.compat.hook_points import HookPoint
+    from lens.compat.installing import install, installed, uninstall
     from lens.compat.model import HookedTransformer, Output
     from lens.compat.slices import Slice
 
@@ -22,6 +23,9 @@ __all__ = [
     "Output",
     "Slice",
     "composition_scores",
+    "install",
+    "installed",
+    "uninstall",
 ]
 
 _WHERE = {
@@ -33,6 +37,9 @@ _WHERE = {
     "composition_scores": "factored_matrix",
     "HookPoint": "hook_points",
     "Slice": "slices",
+    "install": "installing",
+    "installed": "installing",
+    "uninstall": "installing",
 }
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lens.arguments import Span, check_sites
 from lens.compat.hook_points import Attached, Board, Direction, HookFunction, HookPoint, checked, taps_of
+from lens.compat.placed import placed_modules
 from lens.compat.slices import Slice
 from lens.hooks import tapped
 from lens.sites import NamesFilter, resolve
-from lens.taps import AnyTaps
+from lens.taps import OFF, AnyTaps, Joined
 
 if TYPE_CHECKING:
     from lens.compat.model import HookedTransformer
@@ -40,8 +41,9 @@ class Hooked:
 
     @property
     def standing(self) -> AnyTaps:
-        """The hooks that stand on this model, as they are now."""
-        return self.board.taps
+        """The hooks that stand on this model, as they are now, and modules that have been put in hook points' places."""
+        placed = placed_modules(self)
+        return self.board.taps if placed is OFF else Joined(placed, self.board.taps)
 
     # ------------------------------------------------------------------ hooks that stand on the model
 

@@ -45,7 +45,7 @@ class Entry:
 
 
 def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = False) -> State:
-    """Our weights in TransformerLens's layout. With `folded`, norms in front of maps have no entries.
+    """Copies of our weights in TransformerLens's layout. With `folded`, norms in front of maps have no entries.
 
     Raises:
         ValueError: the layout has no place for a weight; the message names it.
@@ -61,7 +61,8 @@ def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = F
         if x is None and entry.ours.endswith(".bias"):
             x = like.new_zeros(shapes[entry.ours])
         if x is not None:
-            found[entry.theirs] = entry.there(x.detach())
+            there = entry.there(x.detach())
+            found[entry.theirs] = there.clone() if there.data_ptr() == x.data_ptr() else there
     return found
 
 

@@ -87,7 +87,7 @@ def from_pretrained(
     where = torch.device("cpu") if not move_to_device else None if device is None else device_of(device)
     wanted = dtype_of(dtype)
     if hf_model is not None:
-        tensors = {name: x.detach() for name, x in hf_model.state_dict().items()}
+        tensors = {name: x.detach().clone() for name, x in hf_model.state_dict().items()}
         cfg, state = read(hf_model.config.to_dict(), tensors)
         cfg, about = replace(cfg, name=model_name), {"origin": f"a model of transformers, {model_name}"}
     else:

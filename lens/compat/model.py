@@ -68,7 +68,7 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):  # pyright: ignore[repo
 
     def __init__(
         self,
-        cfg: HookedTransformerConfig | ModelConfig | Mapping[str, Any],
+        cfg: Any,
         tokenizer: Any = None,
         move_to_device: bool = True,
         default_padding_side: Side = "right",
@@ -122,7 +122,7 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):  # pyright: ignore[repo
         cfg, state = processing.untied(cfg, state)
         model = super().from_state(cfg, state, **about)
         assert isinstance(model, HookedTransformer)
-        return model
+        return model._located()
 
     @classmethod
     def from_pretrained(cls, model_name: str, **options: Any) -> HookedTransformer:
@@ -337,9 +337,19 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):  # pyright: ignore[repo
     def to(self, *args: Any, print_details: bool = False, **options: Any) -> HookedTransformer:
         """Move or cast the model; gives it back."""
         Transformer.to(self, *args, **options)
-        hooked = vars(self)["cfg"].hooked if isinstance(vars(self).get("cfg"), Settings) else None
-        if hooked is not None:
-            hooked.device, hooked.dtype = str(self.device), self.dtype
+        return self._located()
+
+    def cuda(self, device: Any = None) -> HookedTransformer:
+        """Move the model to a CUDA device."""
+        return self.to("cuda" if device is None else device)
+
+    def cpu(self) -> HookedTransformer:
+        """Move the model to the CPU."""
+        return self.to("cpu")
+
+    def _located(self) -> HookedTransformer:
+        """The settings say where the model is, and of which type."""
+        self.cfg.hooked.device, self.cfg.hooked.dtype = str(self.device), self.dtype
         return self
 
 

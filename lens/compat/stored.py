@@ -37,6 +37,10 @@ class Stored(Transformer):
         folded = str(self.cfg.hooked.normalization_type).endswith("Pre")
         return layout.to_layout(self.cfg, nn.Module.state_dict(self), folded=folded)
 
+    def tl_parameters(self) -> dict[str, Tensor]:
+        """The same as `state_dict`, which TransformerLens's tools ask for by this name."""
+        return self.state_dict()
+
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
     ) -> Any:

@@ -45,10 +45,11 @@ def show(where: str, title: str) -> Opened | None:
     """Draw the top of the page; None where there is no run to show, which the page has then said."""
     view, known = state.current(where), runs.folders()
     if view.run is None and view.model is not None and view.model not in map(runs.model_of, known):
-        loaded = work.shelf().loaded(view.model) if view.model in choices.models() else None
-        if loaded is not None and kinds.refusal(where, loaded.cfg) is not None:
+        loaded = work.shelf().loaded(view.model)
+        here = choices.known_models().get(view.model) in ("shipped", "fetched")
+        if (loaded is None and here) or (loaded is not None and kinds.refusal(where, loaded.cfg) is not None):
             st.title(title)
-            view, _ = sidebar.show(view)
+            view, _ = sidebar.show(view)  # which loads the model, and then the page runs again
             refusing.refused(where, view)
             return None
     if view.run is None and known:

@@ -73,7 +73,7 @@ def controls(scene: Scene) -> tuple[bool, Mapping[str, NDArray[Any]] | None]:
         kind = scene_views.ablation_kind(scene, "Without a head: its output becomes", "scene_effects_of")
         asked = st.toggle(
             "Take every head away", value=n <= QUICK, key=f"scene_effects_{n <= QUICK}",
-            help=f"Runs the model once without each of its {n} heads: the change of the {judged(scene).total}",
+            help=plain(f"Runs the model once without each of its {n} heads: the change of the {judged(scene).total}"),
         )  # fmt: skip
     return as_patterns, scene_views.effects(scene, kind) if asked else None
 
@@ -180,7 +180,7 @@ def table(
         column_config={
             "head": st.column_config.TextColumn("head", pinned=True),
             EFFECT: st.column_config.NumberColumn(
-                EFFECT, format="%+.3f", help=f"Change of the {shown.total} when the head's output is replaced"
+                EFFECT, format="%+.3f", help=plain(f"Change of the {shown.total} when the head's output is replaced")
             ),
             **{
                 title: st.column_config.NumberColumn(title, format="%.2f", help=text) if title == "entropy"

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 import lens
 from dashboard import choices, kinds, pages, work
 from tests.dashboard import specimens
-from tests.dashboard.conftest import APP, MODEL, settled
+from tests.dashboard.conftest import APP, MODEL, RUN, settled
 from tests.dashboard.specimens import OTHER, SPECIMENS, TEXT
 from tests.dashboard.test_pages import labels, texts
 
@@ -112,6 +112,15 @@ def test_the_start_page_asks_questions_where_no_task_fits(app, empty_runs):
     assert not [box for box in at.main.get("selectbox") if box.label == "Task"]
     at = app(None, empty_runs, model=MODEL)
     assert "Reverse: who looks where?" in labels(at), "other models' questions are there as well"
+
+
+@pytest.mark.parametrize("where", ["circuit", "evidence"])
+def test_runs_of_other_models_do_not_take_the_place_of_a_refusal(app, saved_runs, where):
+    at = app(where, saved_runs, model="digits-vit")
+    assert "digits-vit reads images" in texts(at.info)
+    assert at.query_params["model"] in ("digits-vit", ["digits-vit"])
+    at = app(where, saved_runs, model="digits-vit", run=RUN)
+    assert not at.info or "digits-vit" not in texts(at.info), "a run that is asked for is shown"
 
 
 def test_presets_lead_to_pages_that_follow_every_parameter(app, empty_runs):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dashboard import options
 from dashboard.plain import plain
-from dashboard.state import View
+from dashboard.state import View, put
 
 PAGES = Path(__file__).parent / "pages"
 ICON = Path(__file__).parent / "icon.png"  # a file: icons by name would be fetched from elsewhere
@@ -49,9 +49,19 @@ def route(name: str, page: Page) -> Any:
 
 
 def link(name: str, label: str, view: View, *, icon: str | None = None, **changes: Any) -> None:
-    """A link to page `name` that carries the state, with some of it changed."""
+    """A link to page `name` that carries the state, with some of it changed.
+
+    To the page that is open already it is a button: a link would show the other state and leave the address as it was,
+    so that the next click brought the old one back.
+    """
     import streamlit as st
 
+    if st.session_state.get("page") == name:
+        st.button(
+            plain(label), key=f"here_{label}", icon=icon, type="tertiary",
+            on_click=lambda: put(**asdict(replace(view, **changes))),
+        )  # fmt: skip
+        return
     st.page_link(PAGES / f"{name}.py", label=plain(label), icon=icon, query_params=view.params(**changes))
 
 

@@ -110,6 +110,20 @@ def idle(page: Page) -> None:
     page.wait_for_function(IDLE)
 
 
+SETTLED = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
+    && document.querySelector('[data-testid=stMain] h1')
+    && !document.querySelector('[data-testid=stMain] [data-testid=stProgress]')
+    && !document.querySelector('[data-testid=stMain] [data-stale=true]')"""
+
+
+def settled(page: Page) -> None:
+    """As `idle`, where others are at work: bars in the sidebar are everybody's."""
+    for _ in range(2):
+        page.wait_for_function(SETTLED)
+        page.wait_for_timeout(300)
+    page.wait_for_function(SETTLED)
+
+
 def address(page: Page) -> str:
     """The address as the browser has it now."""
     return page.evaluate("location.href")

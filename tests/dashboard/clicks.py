@@ -3,25 +3,29 @@
 1. A server is started on a folder of runs; every page is opened once, so that all results are cached.
 2. A head is clicked in the gallery; the clock stops when its name and its attention are drawn.
 3. A page is chosen in the menu; the clock stops when its title stands, the page has run and its picture is drawn.
+4. In another window, all layers × positions are patched exactly; while that goes on, heads are clicked as in step 2.
 
-Prints medians and 95th percentiles in milliseconds, and how much the gallery and the graph send to the browser.
+Prints medians and 95th percentiles in milliseconds, how much the gallery and the graph send to the browser, and how
+busy the machine was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dashboard.figures.montage import blocks_for
-from tests.dashboard.browser import FLAGS, PATIENCE, SIZE, idle, serve
+from tests.dashboard.browser import FLAGS, PATIENCE, SIZE, idle, serve, settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -41,6 +45,15 @@ DRAWN = """([title, needed]) => [...document.querySelectorAll('h1')].some((e) =>
 CLICKED = """(head) => [...document.querySelectorAll('h3')].some((e) => e.innerText.startsWith(head))
     && [...document.querySelectorAll('*')].some((e) => (e.shadowRoot ?? e).querySelector?.('.heat')
         ?.getAttribute('aria-label')?.includes(head))"""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds of each click and switch by what was done, kilobytes by what was sent, and the load average."""
+
+    times: dict[str, list[float]]
+    sizes: dict[str, float]
+    load: float
 
 
 def clicked(page: Page, times: int, layers: int, heads: int) -> list[float]:
@@ -64,7 +77,22 @@ def clicked(page: Page, times: int, layers: int, heads: int) -> list[float]:
         tiles.click(position={"x": x, "y": 16 + (at[0] % rows + 0.5) * cell})
         page.wait_for_function(CLICKED, arg=f"a{at[0]}.h{at[1]}")
         found.append(1000 * (time.perf_counter() - start))
-        idle(page)
+        settled(page)
+    return found
+
+
+def clicked_beside(browser: Any, page: Page, url: str, times: int, layers: int, heads: int) -> list[float]:
+    """The same while another window's job goes on, which is cancelled in the end."""
+    other = browser.new_context(viewport=SIZE).new_page()
+    other.set_default_timeout(4 * PATIENCE)
+    other.goto(url)
+    cancel = other.locator('[data-testid="stMain"]').get_by_role("button", name="Cancel")
+    cancel.wait_for()
+    found = clicked(page, times, layers, heads)
+    assert cancel.count() == 1, "the job ended before the clicks did"
+    cancel.click()
+    other.get_by_text("cancelled").wait_for()
+    other.context.close()
     return found
 
 
@@ -104,26 +132,24 @@ def sent(run: Any, model: Any) -> dict[str, float]:
     return sizes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a saved run, whose model and task are used")
-    parser.add_argument("--clicks", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=10)
-    asked = parser.parse_args()
+def timed(folder: Path, clicks: int, rounds: int) -> Timed:
+    """All of it, on the model and the task of a saved run."""
     from playwright.sync_api import sync_playwright
 
     import lens
     from circuits.store import Run
     from circuits.tasks import tasks
 
-    run = Run.load(asked.run)
+    run = Run.load(folder)
     name, task = str(run.info["model"]["name"]), str(run.info["task"])
     model = lens.load(name)
-    for what, kilobytes in sent(run, model).items():
-        print(f"{what}: {kilobytes:.0f} KB")
-    folder = Path(tempfile.mkdtemp())
-    shutil.copytree(asked.run, folder / "runs" / asked.run.name)
-    for server in serve(folder / "runs", folder / "log"):
+    layers, heads = model.cfg.n_layers, model.cfg.n_heads
+    sizes = sent(run, model)
+    loads = [os.getloadavg()[0]]
+    times: dict[str, list[float]] = {}
+    served = Path(tempfile.mkdtemp())
+    shutil.copytree(folder, served / "runs" / folder.name)
+    for server in serve(served / "runs", served / "log"):
         with sync_playwright() as playwright:
             path = shutil.which("chromium")
             browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -132,17 +158,34 @@ def main() -> None:
             page.goto(f"{server.url}/heads?model={name}&task={task}")
             page.locator("canvas.tiles").wait_for()
             idle(page)
-            report("head click", clicked(page, asked.clicks, model.cfg.n_layers, model.cfg.n_heads))
-            every = switched(page, asked.rounds, f"{tasks()[task].title} in {name}")
-            for title, times in every.items():
-                report(f"to {title}", times)
-            report("page switch", [one for times in every.values() for one in times])
+            times["head click"] = clicked(page, clicks, layers, heads)
+            loads.append(os.getloadavg()[0])
+            patching = f"{server.url}/patching?model={name}&task={task}&site=resid_pre&over=32"
+            beside = clicked_beside(browser, page, patching, clicks, layers, heads)
+            times["head click while another session's job runs"] = beside
+            idle(page)
+            loads.append(os.getloadavg()[0])
+            every = switched(page, rounds, f"{tasks()[task].title} in {name}")
+            times["page switch"] = [one for times in every.values() for one in times]
+            times |= {f"page switch to {title}": each for title, each in every.items()}
+            loads.append(os.getloadavg()[0])
             browser.close()
+    return Timed(times, sizes, sum(loads) / len(loads))
 
 
-def report(what: str, times: list[float]) -> None:
-    middle, high = np.percentile(times, [50, 95])
-    print(f"{what}: median {middle:.0f} ms, 95th percentile {high:.0f} ms, n = {len(times)}", flush=True)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a saved run, whose model and task are used")
+    parser.add_argument("--clicks", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=10)
+    asked = parser.parse_args()
+    found = timed(asked.run, asked.clicks, asked.rounds)
+    for what, kilobytes in found.sizes.items():
+        print(f"{what}: {kilobytes:.0f} KB")
+    for what, times in found.times.items():
+        middle, high = np.percentile(times, [50, 95])
+        print(f"{what}: median {middle:.0f} ms, 95th percentile {high:.0f} ms, n = {len(times)}")
+    print(f"load average {found.load:.1f}")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ def texts(elements) -> str:
 
 
 def labels(at) -> list[str]:
-    """The labels of the page's links."""
-    return [re.sub(r"\\(.)", r"\1", link.proto.label) for link in at.get("page_link")]
+    """The labels of the page's links, and before them of those that change the page itself."""
+    found = [button.label for button in at.button if (button.key or "").startswith("here_")]
+    found += [link.proto.label for link in at.get("page_link")]
+    return [re.sub(r"\\(.)", r"\1", label) for label in found]
 
 
 def test_every_page_has_a_place_in_the_menu():

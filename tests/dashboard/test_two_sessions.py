@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from circuits.tasks import tasks
-from tests.dashboard.browser import MODEL, PATIENCE, click_head, idle, opened, until_address
+from tests.dashboard.browser import MODEL, PATIENCE, click_head, idle, opened, settled, until_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -30,18 +30,6 @@ LONG, JOBS = "1000", 4
 EXAMPLE, QUERY = 5, 12
 MAIN, SIDEBAR = '[data-testid="stMain"]', '[data-testid="stSidebar"]'
 FILES = {"run.json", "summary.json", "scores.safetensors", "circuit.json", "pairs.safetensors", "pairs.json"}
-SETTLED = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
-    && document.querySelector('[data-testid=stMain] h1')
-    && !document.querySelector('[data-testid=stMain] [data-testid=stProgress]')
-    && !document.querySelector('[data-testid=stMain] [data-stale=true]')"""
-
-
-def settled(page: Page) -> None:
-    """Wait until the page itself stands; bars in the sidebar are work of everybody's."""
-    for _ in range(2):
-        page.wait_for_function(SETTLED)
-        page.wait_for_timeout(300)
-    page.wait_for_function(SETTLED)
 
 
 def menu(page: Page, title: str) -> None:

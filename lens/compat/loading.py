@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lens import processing
-from lens.compat.model import HookedTransformer
-from lens.compat.settings import Settings
 from lens.config import ModelConfig
 from lens.family import read
 from lens.load import best_device, device_of, dtype_of
 from lens.load import read as read_checkpoint
 from lens.nearest import unknown
+
+if TYPE_CHECKING:
+    from lens.compat.model import HookedTransformer
 
 OWNERS = {
     r"gpt2(-small)?": "openai-community/gpt2",
@@ -102,12 +103,7 @@ def from_pretrained(
     made = cls.from_state(cfg, state, device=where or best_device(), dtype=wanted, **about)
     if tokenizer is not None:
         made.set_tokenizer(tokenizer, default_padding_side)
-    known = {
-        "default_prepend_bos": default_prepend_bos is not False,
-        "dtype": wanted,
-        "device": str(made.device),
-    }
-    made.cfg = Settings.of(made.cfg, **known)
+    made.cfg.hooked.default_prepend_bos = default_prepend_bos is not False
     if fold_ln and cfg.stack.norm != "none":
         made.cfg.hooked.normalization_type += "Pre"
     return made

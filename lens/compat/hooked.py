@@ -15,7 +15,7 @@ from lens.compat.placed import placed_modules
 from lens.compat.slices import Slice
 from lens.hooks import tapped
 from lens.sites import NamesFilter, resolve
-from lens.taps import OFF, AnyTaps, Joined
+from lens.taps import AnyTaps, Joined
 
 if TYPE_CHECKING:
     from lens.compat.model import HookedTransformer
@@ -41,9 +41,9 @@ class Hooked:
 
     @property
     def standing(self) -> AnyTaps:
-        """The hooks that stand on this model, as they are now, and modules that have been put in hook points' places."""
-        placed = placed_modules(self)
-        return self.board.taps if placed is OFF else Joined(placed, self.board.taps)
+        """The hooks that stand on this model, as they are now, and modules in hook points' places."""
+        placed, standing = placed_modules(self), self.board.taps
+        return standing if placed is None else Joined(placed, standing)
 
     # ------------------------------------------------------------------ hooks that stand on the model
 

@@ -1,34 +1,36 @@
 """Modules that old code has put in a hook point's place: `block.hook_q_input = Wrapper(block.hook_q_input)`.
 
-A run calls its taps with what it finds in the place, so the module itself is the name under which it is called.
-Hooks of the same site are called by the module, if it calls what it stands for, or not at all, as in TransformerLens.
+From the next run on they act there, as the first of the hooks that stand on the model. The place then shows the hook
+point again; the module stays among the model's modules and parameters, until it is deleted: `del block.hook_q_input`.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
-from lens.taps import OFF, AnyTaps, Edits, Taps
+from lens.taps import Edit, Taps
 
 
-def placed_modules(model: nn.Module) -> AnyTaps:
-    """Taps that call every module that stands where a hook point was."""
-    found = [
-        child
-        for part in _parts(model)
-        for name, child in vars(part)["_modules"].items()
-        if name.startswith("hook_")
-    ]
-    return Taps(edits=cast(Edits, {module: module for module in found})) if found else OFF
+def placed_modules(model: Any) -> Taps | None:
+    """Taps that call every module that stands where a hook point was; None where there is none."""
+    edits: dict[str, Edit] = {}
+    for path, part in _parts(model):
+        for name, module in vars(part)["_modules"].items():
+            site = f"{path}{name}"
+            if name.startswith("hook_") and site in model.hook_dict:
+                vars(part)[name] = model.hook_dict[site]
+                edits[site] = module
+    return Taps(edits=edits) if edits else None
 
 
-def _parts(model: Any) -> list[nn.Module]:
-    """What has hook points: the model, and its parts down to attention and MLP."""
+def _parts(model: Any) -> list[tuple[str, nn.Module]]:
+    """What has hook points, with its path: the model, its blocks, and their parts."""
     known = vars(model).get("_hooked_parts")
     if known is None or known[0] is not model.stack:
-        parts = [part for part in model.modules() if any(name.startswith("hook_") for name in vars(part))]
-        known = model.stack, [model, *(part for part in parts if part is not model)]
+        sites = {site.rpartition(".")[0] for site in model.hook_dict}
+        named = ((path.removeprefix("stack."), part) for path, part in model.named_modules())
+        known = model.stack, [(f"{path}." if path else "", part) for path, part in named if path in sites]
         vars(model)["_hooked_parts"] = known
     return known[1]

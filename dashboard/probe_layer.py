@@ -61,6 +61,11 @@ def read(shown: Shown) -> Layer | None:
         lambda progress: probing.layers(shown.model, shown.labelled, shown.run, shown.target, progress),
         lane=shown.name,
     )  # fmt: skip
+    if found is None:
+        st.caption(
+            "All layers are read at once, so that each is there when it is clicked: seconds for a small model, some "
+            "minutes for a language model. The scores above do not wait for it."
+        )
     return None if found is None else found[shown.site]
 
 

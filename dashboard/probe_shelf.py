@@ -43,7 +43,10 @@ def listing(known: dict[str, Listed], name: str | None) -> None:
         pd.DataFrame(rows), hide_index=True, height=min(36 * len(rows) + 40, 220),
         **state.selecting(key, "rows", pick, first),
         selection_mode="single-row-required" if default else "single-row", **default,
-        column_config={"created": st.column_config.DatetimeColumn("created", format="D MMM YYYY, HH:mm")},
+        column_config={
+            "run": st.column_config.TextColumn("run", width="medium"),  # long names leave room for the rest
+            "created": st.column_config.DatetimeColumn("created", format="D MMM YYYY, HH:mm"),
+        },
     )  # fmt: skip
 
 

@@ -142,11 +142,6 @@ def _without_zeros(cfg: ModelConfig, full: ModelConfig, state: State) -> tuple[M
     return new, {name: x for name, x in state.items() if name in wanted}
 
 
-def names(cfg: ModelConfig) -> dict[str, str]:
-    """Our names to TransformerLens's."""
-    return {entry.ours: entry.theirs for entry in reversed(list(entries(cfg)))}
-
-
 def entries(cfg: ModelConfig) -> Iterator[Entry]:
     """All weights, in TransformerLens's order.
 

@@ -202,6 +202,19 @@ class HookedTransformer(Hooked, Stored, Texts, Weights):  # pyright: ignore[repo
         loss = self.loss_fn(out, ids, mask, loss_per_token)
         return loss if return_type == "loss" else Output(out, loss)
 
+    def input_to_embed(
+        self,
+        input: Any,
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+        attention_mask: Tensor | None = None,
+        past_kv_cache: KeyValues | None = None,
+    ) -> tuple[Tensor, Tensor | None, None, Tensor | None]:
+        """The first stream [b, p, d], ids, nothing (positions that attention alone is given), and the mask."""
+        given, ids, mask = self.read(input, prepend_bos, padding_side, attention_mask)
+        past = None if past_kv_cache is None else past_kv_cache.upto(past_kv_cache.length)
+        return self(given, attention_mask=mask, stop_at_layer=0, past=past), ids, None, mask
+
     def loss_fn(
         self, logits: Tensor, tokens: Tensor, attention_mask: Tensor | None = None, per_token: bool = False
     ) -> Tensor:

@@ -24,13 +24,22 @@ class Stored(Transformer):
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters under TransformerLens's names where it has one; each is the core's, in the core's shape."""
+        """Parameters under TransformerLens's names where it has one; each is the core's, in the core's shape.
+
+        Norms that have been folded have none.
+        """
         try:
-            known = layout.names(self.cfg)
-        except ValueError:
-            known = {}
+            entries = list(layout.entries(self.cfg))
+        except ValueError:  # the layout has no place for such a model: our names
+            entries = []
+        cfg = vars(self)["cfg"]
+        settings = cfg.hooked if isinstance(cfg, Settings) else None  # there is none while the model is made
+        folded = settings is not None and str(settings.normalization_type).endswith("Pre")
+        hidden = {entry.ours for entry in entries if entry.norm} if folded else set()
+        known = {entry.ours: entry.theirs for entry in reversed(entries)}
         for name, parameter in super().named_parameters("", recurse, remove_duplicate):
-            yield f"{prefix}{'.' if prefix else ''}{known.get(name, name)}", parameter
+            if name not in hidden:
+                yield f"{prefix}{'.' if prefix else ''}{known.get(name, name)}", parameter
 
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """Weights in TransformerLens's layout, copies of the core's; see `lens.compat.layout`."""

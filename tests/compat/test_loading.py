@@ -244,6 +244,11 @@ def test_processing_in_place_keeps_hooks_and_what_is_said() -> None:
     model.reset_hooks()
     assert torch.allclose(model(ids).log_softmax(-1), said, atol=1e-5)
     assert all(p.requires_grad for p in model.parameters())
+    assert not [name for name, _ in model.named_parameters() if ".ln" in name or name.startswith("ln")]
+    stream, tokens, _, mask = model.input_to_embed("w3 w4")
+    assert tokens is not None and tokens.tolist() == [[0, 3, 4]] and mask is None
+    assert torch.allclose(stream, model.embed(tokens) + model.pos_embed(tokens), atol=1e-6)
+    assert torch.allclose(model(stream, start_at_layer=0), model("w3 w4"), atol=1e-6)
 
 
 def test_refusals_of_weights() -> None:

@@ -47,7 +47,7 @@ def model(specimen: Specimen) -> Any:
     if not specimen.texts:
         return made
     words = [f"w{i}" for i in range(made.cfg.embed.d_vocab)]
-    roles = {"eos": "w1"} if specimen.end else {}
+    roles: dict[str, Any] = {"eos": "w1"} if specimen.end else {}
     base = Tokenizer.from_words(words, pad="w2", **roles)
     more: dict[str, Any] = {"mask": "w3"} if specimen.mask else {}
     made.tokenizer = Tokenizer(base.backend, pad="w2", add_eos=specimen.end, **roles, **more)

@@ -252,7 +252,8 @@ def test_uploaded_pictures_are_read_as_the_model_reads_them(digits):
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     key = image_sets.take_in(digits.model, "mine.png", png(grey))
     assert image_sets.UPLOADED.fullmatch(key)
-    assert np.allclose(image_sets.uploaded(key), (grey / 127.5 - 1)[None], atol=1e-6)
+    kept = image_sets.uploaded(key)
+    assert kept is not None and np.allclose(kept, (grey / 127.5 - 1)[None], atol=1e-6)
     same = image_sets.take_in(digits.model, "mine.npy", npy((grey / 127.5 - 1).astype(np.float32)))
     assert same == key, "the name tells the contents"
 
@@ -309,6 +310,7 @@ def test_a_pair_of_texts_is_read_with_its_types():
 def test_what_stands_behind_a_mask():
     found = encoder("masked")
     top, probs, rank = text_reading.masked(found, 2)
+    assert found.inputs.ids is not None
     ids = found.inputs.ids.clone()
     ids[0, 2] = found.model.tokenizer.mask_id
     expected = found.model(ids)[0, 2].softmax(-1)
@@ -319,6 +321,7 @@ def test_what_stands_behind_a_mask():
 
 def test_clip_makes_its_own_vectors_of_texts():
     found = encoder("clip", other=OTHER)
+    assert found.other is not None
     pooled = [
         found.model.run_with_cache(inputs, ["pooler_out"])[1]["pooler.hook_pooler_out"][0]
         for inputs in (found.inputs, found.other)

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lens.arguments import Span, check_sites
 from lens.compat.hook_points import Attached, Board, Direction, HookFunction, HookPoint, checked, taps_of
-from lens.compat.placed import placed_modules
+from lens.compat.placed import calling, hook_points_shown, placed_modules
 from lens.compat.slices import Slice
 from lens.hooks import tapped
 from lens.sites import NamesFilter, resolve
@@ -43,7 +43,11 @@ class Hooked:
     def standing(self) -> AnyTaps:
         """The hooks that stand on this model, as they are now, and modules in hook points' places."""
         placed, standing = placed_modules(self), self.board.taps
-        return standing if placed is None else Joined(placed, standing)
+        return Joined(calling(placed), standing) if placed else standing
+
+    def __call__(self: Any, *args: Any, **options: Any) -> Any:
+        with hook_points_shown(self):
+            return nn.Module.__call__(self, *args, **options)
 
     # ------------------------------------------------------------------ hooks that stand on the model
 

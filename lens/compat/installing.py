@@ -83,6 +83,7 @@ def _put(where: Any, name: str, value: Any) -> None:
 def _modules() -> dict[str, ModuleType]:
     """The modules of that package that become ours, by name."""
     from lens.compat import cache, config, factored_matrix, hook_modules, model, slices
+    from lens.mlp import MLP
 
     theirs = import_module(f"{PACKAGE}.hook_points")
     root = import_module(f"{PACKAGE}.HookedRootModule").HookedRootModule
@@ -104,6 +105,9 @@ def _modules() -> dict[str, ModuleType]:
         "ActivationCache": {"ActivationCache": cache.ActivationCache},
         "FactoredMatrix": {"FactoredMatrix": factored_matrix.FactoredMatrix},
         "past_key_value_caching": stores,
+        "components": {},
+        "components.mlps": {},
+        "components.mlps.can_be_used_as_mlp": {"CanBeUsedAsMLP": MLP},
     }
     return {name: _module(name, values) for name, values in held.items()} | {"patching": _patching()}
 

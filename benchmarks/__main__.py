@@ -18,14 +18,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import discovery, forward, harvesting, importing, kinds, memory, probing, report
+from benchmarks import dashboard, discovery, forward, harvesting, importing, kinds, memory, probing, report
 from benchmarks.measuring import Row
 from lens.cli_errors import run
 from lens.cli_progress import bar
 
 GROUPS: dict[str, ModuleType] = {
     "forward": forward, "kinds": kinds, "discovery": discovery, "probing": probing, "memory": memory,
-    "importing": importing, "harvesting": harvesting,
+    "importing": importing, "harvesting": harvesting, "dashboard": dashboard,
 }  # fmt: skip
 
 
@@ -40,6 +40,7 @@ class Group(StrEnum):
     MEMORY = "memory"
     IMPORTING = "importing"
     HARVESTING = "harvesting"
+    DASHBOARD = "dashboard"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

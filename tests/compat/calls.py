@@ -191,8 +191,8 @@ def of_weights(model: Any) -> Found:
     for mode in "QKV":
         found[f"composition {mode}"] = model.all_composition_scores(mode)
     found |= {
-        "QK": model.QK.AB,
-        "OV": model.OV.AB,
+        "QK": model.QK.AB[1, 2],
+        "OV": model.OV.AB[0, 3],
         "QK singular": model.QK.svd()[1],
         "OV norm": model.OV.norm(),
         "OV row": model.W_U[:, 3] @ model.OV[1, 2],

@@ -103,11 +103,50 @@ def city_map(printed: str) -> None:
     assert distances == sorted(distances) and distances[0] < 500
 
 
+def old_main_demo(printed: str) -> None:
+    loss, first, second = numbers(printed, "loss:")
+    assert second < 1 < loss < first
+    assert min(numbers(printed, "induction, layer 1:")) > 0.5 > max(numbers(printed, "induction, layer 0:"))
+    assert numbers(printed, "loss without layer 1:")[0] > loss + 1
+    assert numbers(printed, "hooks taken off:") == [loss]
+    assert all(numbers(printed, f"copying, layer 1, head {head}:")[0] > 0.9 for head in range(4))
+    assert numbers(printed, "continued as before:")[0] >= 7
+
+
+def old_exploratory_analysis(printed: str) -> None:
+    clean, corrupted = numbers(printed, "logit difference:")
+    assert clean > 5 and corrupted < -5
+    assert abs(numbers(printed, "sum of parts and bias:")[0] - clean) < 0.02
+    assert printed.count("head L1H") == 3 and numbers(printed, "looks most at position:")[0] == 5
+    assert float(printed.split("logit_attrs agrees to ", 1)[1].split(maxsplit=1)[0]) < 1e-4
+
+
+def old_activation_patching(printed: str) -> None:
+    for layer in (0, 1):
+        assert [i for i, x in enumerate(numbers(printed, f"layer {layer}:")) if abs(x) > 0.5] == [5]
+    assert numbers(printed, "values matter at position:") == [5] and "by hand the same: True" in printed
+
+
+def old_attribution_patching(printed: str) -> None:
+    assert numbers(printed, "correlation:")[0] > 0.9
+    assert numbers(printed, "position that matters, layer 0:") == [5]
+
+
+def old_grokking(printed: str) -> None:
+    (first,), (last,) = numbers(printed, "epoch 0:"), numbers(printed, "epoch 299:")
+    assert last < 0.1 * first and numbers(printed, "right:")[0] > 0.98
+
+
 PROMISES: dict[str, Callable[[str], None]] = {
     "plant_and_find": plant_and_find,
     "ioi_walkthrough": ioi_walkthrough,
     "truth_probe": truth_probe,
     "city_map": city_map,
+    "old_main_demo": old_main_demo,
+    "old_exploratory_analysis": old_exploratory_analysis,
+    "old_activation_patching": old_activation_patching,
+    "old_attribution_patching": old_attribution_patching,
+    "old_grokking": old_grokking,
 }
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,9 @@ def install(quiet: bool = False) -> None:
     with _lock:
         if _undo:
             return
-        package = import_module(PACKAGE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its dependencies, such as tqdm's about notebooks
+            package = import_module(PACKAGE)
         modules = _modules()
         for name, module in modules.items():
             _put(sys.modules, f"{PACKAGE}.{name}", module)

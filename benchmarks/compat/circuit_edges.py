@@ -1,5 +1,5 @@
-"""auto-circuit 1.0.1 on a tiny model of ours: edge scores and circuits, compared with `circuits.attribute` and with
-plain runs. See `__init__.py` for where it runs."""
+"""auto-circuit 1.0.1 on a tiny model of ours: edge scores and circuits, compared with `circuits` and with plain
+runs. See `__init__.py` for where it runs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ def main() -> None:
     )
     from auto_circuit.types import PatchType  # pyright: ignore[reportMissingImports]
     from auto_circuit.utils.graph_utils import patchable_model  # pyright: ignore[reportMissingImports]
-    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore
 
     from circuits import Pairs, attribute
 
-    model = HookedTransformer(HookedTransformerConfig(**CONFIG)).requires_grad_(False).eval()
+    model = lens.HookedTransformer(lens.HookedTransformerConfig(**CONFIG)).requires_grad_(False).eval()
     generator = torch.Generator().manual_seed(2)
     clean, corrupt = torch.randint(0, 20, (2, 4, 6), generator=generator)
     right, wrong = torch.randint(0, 20, (2, 4), generator=generator)

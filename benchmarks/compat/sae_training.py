@@ -1,5 +1,5 @@
-"""sae-lens 6.54.12 on a tiny model of ours: a sparse autoencoder that its own runner trains on a layer's activations, and
-the model run with what it reconstructs. See `__init__.py` for where it runs."""
+"""sae-lens 6.54.12 on a tiny model of ours: its runner trains a sparse autoencoder on a layer's activations, and the
+model is run with what it reconstructs. See `__init__.py` for where it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from contextlib import redirect_stdout
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -50,9 +51,7 @@ def main() -> None:
     lens.compat.install(quiet=True)
     told: dict[str, Any] = {"sae-lens": version("sae-lens")}
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
-        from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore
-
-        model = HookedTransformer(HookedTransformerConfig(**CONFIG)).requires_grad_(False).eval()
+        model = lens.HookedTransformer(lens.HookedTransformerConfig(**CONFIG)).requires_grad_(False).eval()
         sae = trained(model, folder)
         ids = torch.randint(1, 64, (8, 16), generator=torch.Generator().manual_seed(5))
         logits, cache = model.run_with_cache(ids, names_filter=SITE)
@@ -72,9 +71,8 @@ def main() -> None:
             ),
         }
         try:
-            from sae_lens import HookedSAETransformer  # pyright: ignore[reportMissingImports]
-
-            wrapped = HookedSAETransformer(HookedTransformerConfig(**CONFIG))
+            sae_lens: Any = import_module("sae_lens")
+            wrapped = sae_lens.HookedSAETransformer(lens.HookedTransformerConfig(**CONFIG))
             wrapped.add_sae(sae)
             told["HookedSAETransformer"] = list(wrapped(ids).shape)
         except (AttributeError, TypeError, ValueError) as error:

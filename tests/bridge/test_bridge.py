@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,17 @@ def test_probes_read_a_bridged_model(folders: Folders) -> None:
         torch.testing.assert_close(x, other[site], rtol=0, atol=2e-5)
     with pytest.raises(ValueError, match=r"'blocks.0.hook_mlp_in' is not there in bloom"):
         probed_sites(bridged(folders, "bloom"), ["blocks.0.hook_mlp_in"])
+
+
+def test_threads_do_not_see_each_others_edits(folders: Folders) -> None:
+    model = bridged(folders, "gpt2")
+    factors = [0.0, 0.5, 1.0, 2.0] * 4
+
+    def run(factor: float) -> Tensor:
+        return model(ids(), taps=Taps(edits={"blocks.0.attn.hook_z": lambda x: x * factor}))
+
+    want = {factor: run(factor) for factor in set(factors)}
+    with ThreadPoolExecutor(4) as pool:
+        for factor, found in zip(factors, pool.map(run, factors), strict=True):
+            torch.testing.assert_close(found, want[factor], rtol=0, atol=0)
+    torch.testing.assert_close(model(ids()), want[1.0], rtol=0, atol=1e-6)

@@ -78,7 +78,12 @@ def check(name: str, hf: Any, model: lens.Transformer, given: dict[str, Tensor],
 def _bert() -> Any:
     from transformers import BertConfig, BertForMaskedLM
 
-    sizes = {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 2048}
+    sizes: dict[str, Any] = {
+        "hidden_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+    }
     return BertForMaskedLM(BertConfig(**sizes))
 
 
@@ -91,14 +96,22 @@ def _t5() -> Any:
 def _vit() -> Any:
     from transformers import ViTConfig, ViTForImageClassification
 
-    sizes = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
-    return ViTForImageClassification(ViTConfig(**sizes, num_labels=1000))
+    sizes: dict[str, Any] = {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "num_labels": 1000,
+    }
+    return ViTForImageClassification(ViTConfig(**sizes))
 
 
 def _whisper() -> Any:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    layers = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in WHISPER.items()}
+    layers: dict[str, Any] = {
+        f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in WHISPER.items()
+    }
     return WhisperForConditionalGeneration(WhisperConfig(d_model=384, use_cache=False, **layers))
 
 

@@ -30,13 +30,13 @@ from lens.progress import Progress, silent
 TITLE = "Fitting probes"
 UNIT = "× as fast as scikit-learn"
 ABOUT = (
-    "SmolLM2's residual stream (576 features) at the last token of 5,000 statements about cities; each of its "
-    "thirty layers (`--all-layers`; without it, three) timed and summed. The label is whether the statement is true, the targets of "
-    "the ridge regression are the city's latitude and longitude. scikit-learn runs with one BLAS thread on features "
-    "that are standardised already; ours are not. Best setting: the quickest solver, precision and tolerance whose "
-    "objectives end within 1e-5 nats per row of the minimum, as ours are asked to; there a search over C is a loop of "
-    "warm starts per fold, which is quicker than `LogisticRegressionCV`, the default. Ridge regression's goal is "
-    "measured against `RidgeCV` as it comes; the quickest of its settings stands beside it."
+    "SmolLM2's residual stream (576 features) at the last token of 5,000 statements about cities; each of its thirty "
+    "layers (`--all-layers`; without it, three) timed and summed. The label is whether the statement is true, the "
+    "targets of the ridge regression are the city's latitude and longitude. scikit-learn runs with one BLAS thread on "
+    "features that are standardised already; ours are not. Best setting: the quickest solver, precision and tolerance "
+    "whose objectives end within 1e-5 nats per row of the minimum, as ours are asked to; there a search over C is a "
+    "loop of warm starts per fold, which is quicker than `LogisticRegressionCV`, the default. Ridge regression's goal "
+    "is measured against `RidgeCV` as it comes; the quickest of its settings stands beside it."
 )
 GOALS = {
     "one logistic": 1,

@@ -192,9 +192,9 @@ def _found(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("With everything ablated", f"{summary['metric_corrupt']:.3f}"),
     ]
     for circuit in summary["circuits"]:
-        random = circuit["random"]["faithfulness"]
+        n, random = circuit["n_edges"], circuit["random"]["faithfulness"]
         floor = "" if random is None else f" (random sets {share(random)})"
-        rows.append((f"Faithfulness of {circuit['n_edges']:,} edges", share(circuit["faithfulness"]) + floor))
+        rows.append((f"Faithfulness of {n:,} edge{'s' * (n != 1)}", share(circuit["faithfulness"]) + floor))
     return rows
 
 

@@ -30,13 +30,29 @@ def _range(ends: Any) -> str:
 
 
 def _curve(found: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    mine = summary["circuits"][-1]
-    n, random = mine["n_edges"], mine["random"]["faithfulness"]
-    text = f"Its {n:,} edges keep {share(mine['faithfulness'])} of the behaviour"
+    n, text, floor = _kept(summary)
     if n in found["n_edges"]:
         text += f"; the {n:,} strongest {_range(found['intervals'][found['n_edges'].index(n)])} (95%)"
-    floor = f"; random sets of that size {share(random)}" if random is not None else ""
     return f"{text}{floor}. Area under the curve {found['cpr']:.2f}, of random edges {found['random']['cpr']:.2f}."
+
+
+def _kept(summary: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Of the run's own summary: the circuit's size, what it keeps, and what random edges keep, "" where none were."""
+    mine = summary["circuits"][-1]
+    n, random = mine["n_edges"], mine["random"]["faithfulness"]
+    text = f"Its {n:,} edge{'s keep' if n != 1 else ' keeps'} {share(mine['faithfulness'])} of the behaviour"
+    return n, text, f"; random sets of that size {share(random)}" if random is not None else ""
+
+
+def begun(question: Question, summary: Mapping[str, Any]) -> str | None:
+    """What the run's own summary says already of a question that is not measured yet, None where that is nothing."""
+    if question.kind != "curve":
+        return None
+    try:
+        _, text, floor = _kept(summary)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+    return f"{text}{floor}. Other sizes and an interval: not measured yet."
 
 
 def _completeness(found: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from circuits.planted.planting import plantings
 from circuits.store import Run
 from dashboard import discovery, estimates, opened, options, page, runs, state, truth, work
 from dashboard.figures import evidence as figures
-from dashboard.figures.verdicts import QUESTIONS, Question, answer
+from dashboard.figures.verdicts import QUESTIONS, Question, answer, begun
 from dashboard.jobs import Job
 from dashboard.opened import Opened
 from dashboard.page import Page
@@ -72,6 +72,7 @@ def overview(found: Opened, kept: dict[str, Any], known: list[str]) -> None:
             text = None
         if text is None:
             missing.append(question.kind)
+            text = begun(question, found.run.summary)
         rows.append(f"| **{question.title}** | {plain(text) if text else 'not measured yet'} |")
     st.markdown("\n".join(["| question | answer |", "|---|---|", *rows]))
     waiting = [kind for kind in missing if (job := job_of(found, kind)) is None or not job.active]
@@ -99,6 +100,8 @@ def section(found: Opened, question: Question, kept: dict[str, Any], known: list
             DRAW[question.kind](piece, found)
         elif said is not None:
             st.info(plain(said), icon=":material/info:")
+        elif (already := begun(question, found.run.summary)) is not None:
+            st.markdown(plain(already))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         st.error(f"What the run's folder keeps of {question.kind} is damaged: measure it again.")
         said = None

@@ -19,7 +19,7 @@ from circuits.node_effects import node_effects
 from dashboard import interventions
 from dashboard.figures import circuit_edges, evidence, raster
 from dashboard.figures.grid import grid_payload
-from dashboard.figures.verdicts import QUESTIONS, answer, share
+from dashboard.figures.verdicts import QUESTIONS, answer, begun, share
 from tests.dashboard.conftest import RUN
 
 BIG = Graph(n_layers=30, n_heads=9, n_kv_heads=3, mlp=True, parallel=False)
@@ -150,9 +150,15 @@ def test_every_piece_has_a_figure_and_a_sentence(run, gathered):
         assert text is not None
         assert text.endswith(".")
         assert answer(question, {}, run.summary) is None
+        assert (begun(question, run.summary) is None) == (question.kind != "curve")
         with pytest.raises(ValueError, match=f"{question.kind} is damaged"):
             answer(question, {question.kind: {"x": 1}}, run.summary)
     assert answer(QUESTIONS[1], {"completeness": {"skipped": "no nodes"}}, {}) == "Not asked: no nodes."
+    one = {"circuits": [{"n_edges": 1, "faithfulness": 0.5, "random": {"faithfulness": None}}]}
+    assert begun(QUESTIONS[0], one) == (
+        "Its 1 edge keeps 50% of the behaviour. Other sizes and an interval: not measured yet."
+    )
+    assert begun(QUESTIONS[0], {}) is None
     curve = evidence.size_curve(gathered["curve"], circuit=(run.circuit.n_edges, 0.67))
     assert list(curve.data[1].y) == gathered["curve"]["faithfulness"]
     assert list(curve.data[2].y) == gathered["curve"]["random"]["faithfulness"]

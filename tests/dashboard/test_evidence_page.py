@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from circuits import evidence
-from dashboard.figures.verdicts import QUESTIONS
+from dashboard.figures.verdicts import QUESTIONS, share
 from tests.dashboard.conftest import MODEL, RUN, settled
 from tests.dashboard.test_pages import labels, texts
 
@@ -25,9 +25,19 @@ def test_without_runs_it_leads_to_start(app, empty_runs):
     assert labels(at)[-1] == "Discover a circuit"
 
 
+def test_what_the_circuit_page_says_is_not_called_unmeasured(app, one_run):
+    said = texts(app("evidence", one_run, run=RUN).markdown)
+    (row,) = [line for line in said.splitlines() if "Does it do the job?" in line]
+    mine = json.loads((one_run / RUN / "summary.json").read_text())["circuits"][-1]
+    assert f"Its {mine['n_edges']:,} edges keep {share(mine['faithfulness'])} of the behaviour" in row
+    assert f"random sets of that size {share(mine['random']['faithfulness'])}" in row
+    assert row.endswith("Other sizes and an interval: not measured yet. |")
+
+
 def test_everything_is_measured_and_kept_in_the_run(app, one_run):
     at = app("evidence", one_run, run=RUN)
-    assert texts(at.markdown).count("not measured yet") == 5
+    (table,) = [element.value for element in at.markdown if "| question | answer |" in element.value]
+    assert table.count("not measured yet") == 5
     assert labels(at)[-1].startswith("Keep a note")
     at.button(key="measure_all").click()
     at = settled(at)

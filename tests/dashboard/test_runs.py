@@ -153,6 +153,15 @@ def test_the_report_stands_alone_and_shows_texts_as_texts(zipped):
     assert "default-src 'none'" in text
 
 
+def test_the_report_counts_one_edge_as_one():
+    circuits = [{"n_edges": n, "faithfulness": 0.5, "random": {"faithfulness": 0.0}} for n in (1, 2000)]
+    rows = bundle._found({"metric_model": 1.0, "metric_corrupt": 0.0, "circuits": circuits})
+    assert rows[2:] == [
+        ("Faithfulness of 1 edge", "50% (random sets 0%)"),
+        ("Faithfulness of 2,000 edges", "50% (random sets 0%)"),
+    ]
+
+
 def test_no_cell_of_a_table_is_a_formula():
     assert bundle._csv(["x"], [["=1+1"], [-2.5]]) == "x\n'=1+1\n-2.5\n"
 

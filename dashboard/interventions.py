@@ -10,10 +10,12 @@ from circuits.circuit import Circuit
 from circuits.evaluate import evaluate, evaluate_many
 from circuits.places import head_name, place
 from circuits.roles import find_roles
+from dashboard import pieces
 from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
     from circuits.graph import Graph
+    from circuits.pairs import Pairs
     from circuits.store import Run
     from lens.model import Transformer
 
@@ -53,7 +55,9 @@ def strongest(circuit: Circuit, n: int) -> Circuit:
 
 def kept(model: Transformer, run: Run, n: int, progress: Progress = silent) -> Kept:
     """The `n` strongest edges of a run's circuit, evaluated on its pairs."""
-    found = evaluate(model, run.pairs, strongest(run.circuit, n), metric_of(run), **_options(run, progress))
+    found = evaluate(
+        model, run.pairs, strongest(run.circuit, n), metric_of(run), **_options(model, run, progress)
+    )
     return Kept(n, found.metric, found.faithfulness)
 
 
@@ -67,17 +71,21 @@ def without(model: Transformer, run: Run, nodes: Sequence[str], progress: Progre
     names = [sender for node in nodes for sender in senders_of(graph, node)]
     full = Circuit.full(graph)
     made = [full, full.without_nodes(names), circuit, circuit.without_nodes(names)]
-    found = evaluate_many(model, run.pairs, made, metric_of(run), **_options(run, progress))
+    found = evaluate_many(model, run.pairs, made, metric_of(run), **_options(model, run, progress))
     whole, cut, circuit_whole, circuit_cut = (e.metric for e in found)
     return Without(tuple(nodes), whole, cut, circuit_whole, circuit_cut, found[0].metric_corrupt)
 
 
 def roles(model: Transformer, run: Run, progress: Progress = silent) -> dict[str, Any]:
     """What the heads do for the behaviour, as plain JSON types: see `circuits.Roles.to_dict`."""
-    ablation = str(run.info.get("ablation", "counterfactual"))
     return find_roles(
-        model, run.pairs, scores=run.scores, metric=metric_of(run), ablation=ablation, progress=progress
+        model, run.pairs, scores=run.scores, metric=metric_of(run), **_options(model, run, progress)
     ).to_dict()
+
+
+def roles_on(model: Transformer, pairs: Pairs, metric: str, progress: Progress = silent) -> dict[str, Any]:
+    """What the heads do for the behaviour of these pairs, as plain JSON types: see `circuits.Roles.to_dict`."""
+    return find_roles(model, pairs, metric=metric, progress=progress).to_dict()
 
 
 def roles_of(found: Mapping[str, Any], node: str) -> list[tuple[str, str]]:
@@ -104,5 +112,6 @@ def metric_of(run: Run) -> str:
     return str(run.info["metric"])
 
 
-def _options(run: Run, progress: Progress) -> dict[str, Any]:
-    return {"ablation": str(run.info.get("ablation", "counterfactual")), "progress": progress}
+def _options(model: Transformer, run: Run, progress: Progress) -> dict[str, Any]:
+    ablation = str(run.info.get("ablation", "counterfactual"))
+    return {"ablation": ablation, "max_memory": pieces.held(model, pieces.RUNS), "progress": progress}

@@ -78,6 +78,14 @@ def value_sizes(model: Transformer, ids: Sequence[int], layer: int) -> NDArray[n
     return torch.einsum("khe,hed->hkd", values, attn.W_O).float().norm(dim=-1).cpu().numpy()
 
 
+def n_queries(ids: Sequence[int]) -> list[int]:
+    """Over how many positions each score is a mean, in the order of `KINDS`: where it can be asked for."""
+    n = len(ids)
+    repeats = sum(ids[i] in ids[:i] for i in range(n))
+    followed = sum(ids[i] in ids[: max(i - 1, 0)] for i in range(n))
+    return [n - 1, repeats, followed, n - 1, n - 1]
+
+
 def repeated_ids(model: Transformer, length: int = REPEATED) -> list[int]:
     """Random tokens and the same tokens again, after the usual first token: what induction heads are told by.
 

@@ -11,7 +11,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from circuits.places import head_name
-from dashboard import page, refusing, scene_heads, sidebar, state, survey, work
+from dashboard import head_roles, page, refusing, scene_heads, sidebar, state, survey, work
 from dashboard.components.gallery import gallery
 from dashboard.figures.head_kinds import KINDS, strongest_kind
 from dashboard.figures.montage import gallery_payload
@@ -51,10 +51,16 @@ def show() -> None:
         return
     view = check_sort(view)
     view, at = chosen_head(view, subject.model, found)
-    columns, order = ranked(view, subject, found)
+    asked = head_roles.asked_of(view, subject)
+    columns, order = ranked(view, subject, found, asked)
+    roles = head_roles.roles(asked)
+    if roles is not None:
+        head_roles.table(roles, asked)
     if columns is not None:
-        gallery_and_head(view, subject, found, at, columns, order)
-        table(view, columns, order, at)
+        names = head_roles.by_head(roles)
+        gallery_and_head(view, subject, found, at, columns, order, names)
+        table(view, columns, order, at, names)
+        st.caption(plain(averaged(subject)))
     page.next_step("head", f"Take {head_name(*at)} apart", view, node=head_name(*at))
 
 
@@ -86,7 +92,9 @@ def check_sort(view: View) -> View:
     return view
 
 
-def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None, list[int] | None]:
+def ranked(
+    view: View, subject: Subject, found: Survey, asked: head_roles.Asked
+) -> tuple[Columns | None, list[int] | None]:
     """The controls; gives all scores by title, and the heads shown in their order (None: all, by layer).
 
     No scores while those asked for are being computed.
@@ -102,6 +110,7 @@ def ranked(view: View, subject: Subject, found: Survey) -> tuple[Columns | None,
         measured = st.segmented_control(
             "Attention scores on", [ON_PROMPT, ON_REPEATS], default=ON_PROMPT, key="measured", required=True
         )
+        head_roles.button(asked)
     scored: Survey | None = found
     if measured == ON_REPEATS:
         scored = surveyed(subject.model, subject.name, survey.repeated_ids(subject.model))
@@ -192,6 +201,7 @@ def gallery_and_head(
     at: tuple[int, int],
     columns: Columns,
     order: list[int] | None,
+    roles: dict[str, str],
 ) -> None:
     layers, heads = found.scores.shape[:2]
     left, right = st.columns([11, 9], gap="medium")
@@ -205,7 +215,7 @@ def gallery_and_head(
         )  # fmt: skip
         signed = view.sort in {effect.title for effect in EFFECTS}
         payload = gallery_payload(
-            found.without_sink if hide else found.tiles, len(subject.ids), about(found, columns, view.sort),
+            found.without_sink if hide else found.tiles, len(subject.ids), about(found, columns, view.sort, roles),
             title=f"Attention of {layers * heads if order is None else len(order)} heads of {subject.model.name}",
             order=order, labels=None if order is None else rank_labels(columns[view.sort or ""], order, signed=signed),
         )  # fmt: skip
@@ -215,49 +225,65 @@ def gallery_and_head(
             )
     with right:
         kind = strongest_kind(found.scores[at])
-        st.subheader(f"{head_name(*at)}" + (f" · {kind}" if kind else ""), divider=False)
+        parts = [head_name(*at), roles.get(head_name(*at), ""), kind]
+        st.subheader(" · ".join(filter(None, parts)), divider=False)
         head_attention(
             subject, at, subject.ids, key="attention", query=view.query, hide_sink=hide,
             on_query=lambda position: state.put(query=position),
         )  # fmt: skip
 
 
-def about(found: Survey, columns: Columns, sort: str | None) -> list[str]:
+def about(found: Survey, columns: Columns, sort: str | None, roles: dict[str, str]) -> list[str]:
     """What the gallery says of each head."""
     layers, heads = found.scores.shape[:2]
     lines = []
     for at in np.ndindex(layers, heads):
         ranked_by = f"{sort} {columns[sort][at]:.3f}" if sort in columns and sort is not None else ""
         kind = strongest_kind(found.scores[at])
-        lines.append(
-            "\n".join(filter(None, [head_name(*at), "" if kind and kind in ranked_by else kind, ranked_by]))
-        )
+        scores = ["" if kind and kind in ranked_by else kind, ranked_by]
+        lines.append("\n".join(filter(None, [head_name(*at), roles.get(head_name(*at), ""), *scores])))
     return lines
 
 
 # ---- table
 
 
-def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, int]) -> None:
-    """The heads that the gallery shows with all their scores; columns sort, a row selects its head."""
-    st.subheader("What kind of head?", divider=False)
+def table(
+    view: View, columns: Columns, order: list[int] | None, at: tuple[int, int], roles: dict[str, str]
+) -> None:
+    """All scores of the heads that the gallery shows, and of the selected one; a row selects its head."""
     heads = next(iter(columns.values())).shape[1]
-    if order is None:  # best induction heads first, then previous-token heads
-        first, second = (np.nan_to_num(columns[KINDS[i].title], nan=-1.0).ravel() for i in (2, 0))
-        order = [int(i) for i in np.lexsort((-second, -first))]
+    mine = at[0] * heads + at[1]
+    if order is None:
+        first, second = KINDS[2].title, KINDS[0].title
+        if np.isnan(columns[first]).all():
+            first, second = second, KINDS[3].title
+        values = (np.nan_to_num(columns[title], nan=-1.0).ravel() for title in (second, first))
+        order = [int(i) for i in np.lexsort([-v for v in values])]
+        said = f"most {first} first, then most {second}"
+    else:
+        said = f"by {view.sort}, largest first"
+    st.subheader("What kind of head? Scores of each", divider=False)
+    place = (
+        f"row {order.index(mine) + 1} of {len(order)}"
+        if mine in order
+        else "below them, left out by the filter"
+    )
+    st.caption(plain(f"Rows: {said}. {head_name(*at)} is selected: {place}."))
+    order = order if mine in order else [*order, mine]
     titles = sorted(columns, key=lambda title: title != view.sort)  # what heads are ranked by stands first
+    names = [head_name(*divmod(i, heads)) for i in order]
     frame = pd.DataFrame({title: columns[title].ravel()[order] for title in titles})
-    frame.insert(0, "head", [head_name(*divmod(i, heads)) for i in order])
-    if frame.empty:
-        return
-    rows = {head: row for row, head in enumerate(frame["head"])}
+    frame.insert(0, "head", names)
+    if roles:
+        frame.insert(1, "role", [roles.get(name, "") for name in names])
+    rows = {head: row for row, head in enumerate(names)}
     selected = head_name(*at)
-    key = table_key(rows, list(columns), selected)
-
-    default = [rows[selected]] if selected in rows else []
+    key = table_key(rows, list(frame.columns), selected)
+    default = [rows[selected]]
 
     def pick(chosen: list[int]) -> None:
-        state.put(node=frame["head"][chosen[0]], query=None)
+        state.put(node=names[chosen[0]], query=None)
 
     st.dataframe(
         frame, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3),
@@ -265,6 +291,17 @@ def table(view: View, columns: Columns, order: list[int] | None, at: tuple[int, 
         selection_default={"selection": {"rows": default}},
         column_config={"head": st.column_config.TextColumn("head", pinned=True), **formats(columns)},
     )  # fmt: skip
+
+
+def averaged(subject: Subject) -> str:
+    """Over how many positions the scores are means, and so why they need not sum to 1."""
+    repeats = st.session_state.get("measured") == ON_REPEATS
+    ids = survey.repeated_ids(subject.model) if repeats else subject.ids
+    counts = ", ".join(f"{kind.title} {n}" for kind, n in zip(KINDS, survey.n_queries(ids), strict=True))
+    return (
+        f"Each score is a mean over the positions where it can be asked for ({counts} of {len(ids)}), so a head's "
+        "shares of attention are not of the same positions and can sum to more than 1."
+    )
 
 
 def formats(columns: Columns) -> dict[str, Any]:

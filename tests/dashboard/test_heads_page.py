@@ -9,14 +9,17 @@ from circuits.head_table import head_table
 from circuits.patch import patch
 from circuits.places import head_name
 from circuits.tasks import tasks
+from dashboard import interventions
 from dashboard.figures.head_kinds import KINDS
 from dashboard.figures.montage import gallery_payload
 from dashboard.figures.ranking import rank_labels, ranking
 from dashboard.head_effects import EFFECTS, head_effects
-from tests.dashboard.conftest import MODEL, settled
+from dashboard.head_roles import BUTTON, MOST_PAIRS
+from tests.dashboard.conftest import MODEL, RUN, settled
 from tests.dashboard.test_pages import texts
 
 VALUES = np.array([[0.1, -0.9], [np.nan, 0.5], [0.4, 0.2]])
+NO_ROLES = {"roles": [{"role": "induction", "heads": [], "description": ""}], "heads": {}}
 
 
 # ---- the page
@@ -80,6 +83,60 @@ def test_the_sink_can_be_hidden(app, empty_runs):
     at = settled(at)
     assert not at.exception
     assert len(at.get("bidi_component")) == 2
+
+
+def test_the_roles_of_heads_are_named_where_heads_are(app, empty_runs):
+    at = app("heads", empty_runs, model=MODEL, task="induction")
+    assert at.button(key="name_roles").label == BUTTON
+    assert "role" not in at.dataframe[0].value.columns
+    at.button(key="name_roles").click()
+    at = settled(at)
+    assert not at.exception and not at.error
+    assert not [b for b in at.button if b.key == "name_roles"]
+    listed, scores = at.dataframe[0].value, at.dataframe[1].value
+    named = dict(zip(scores["head"], scores["role"], strict=True))
+    for _, row in listed.iterrows():
+        for head in row["heads, strongest first"].split(", "):
+            assert row["role"] in named[head].split(", ")
+    assert "induction" in listed["role"].tolist()
+    assert f"on {MOST_PAIRS} pairs of" in texts(at.caption)
+
+
+def test_the_roles_of_a_run_are_those_of_its_circuit_page(app, saved_runs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        interventions, "roles", lambda _, run, progress: asked.append(run.path.name) or NO_ROLES
+    )
+    at = app("heads", saved_runs, model=MODEL, run=RUN, node="a1.h0")
+    at.button(key="name_roles").click()
+    at = settled(at)
+    assert asked == [RUN]
+    assert "None of the 1 known roles fits a head" in texts(at.caption)
+    at.switch_page("dashboard/pages/circuit.py")
+    at = settled(at)
+    assert not [b for b in at.button if b.key == "find_roles"], "known there as well"
+
+
+def test_roles_are_not_offered_without_a_pair(app, empty_runs):
+    at = app("heads", empty_runs, model=MODEL, prompt="the ship moved so the ship")
+    assert at.button(key="name_roles").disabled
+    assert "no counterfactual prompt" in at.button(key="name_roles").help
+
+
+def test_the_table_says_its_order_and_keeps_the_selected_head(app, empty_runs):
+    at = app("heads", empty_runs, model=MODEL, task="induction")
+    assert "Rows: most induction first, then most previous token" in texts(at.caption)
+    assert "so a head's shares of attention are not of the same positions" in texts(at.caption)
+    worst = app("heads", empty_runs, model=MODEL, task="induction", sort="induction").dataframe[0].value
+    last = worst["head"].iloc[-1]
+    at = app("heads", empty_runs, model=MODEL, task="induction", sort="induction", node=last)
+    assert f"Rows: by induction, largest first. {last} is selected: row 8 of 8." in texts(at.caption)
+    at.slider(key="least_induction").set_value(0.3)
+    at = settled(at)
+    frame = at.dataframe[0].value
+    assert frame["head"].iloc[-1] == last and frame["induction"].iloc[-1] < 0.3
+    assert frame["induction"].iloc[:-1].min() >= 0.3
+    assert f"{last} is selected: below them, left out by the filter." in texts(at.caption)
 
 
 # ---- numbers and figures

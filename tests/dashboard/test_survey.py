@@ -67,3 +67,16 @@ def test_the_shelf_loads_once_and_holds_a_few():
     assert loaded == ["a", "b", "c"]
     assert shelf.loaded("b") is None
     assert shelf.loaded("a") is first
+
+
+@pytest.mark.parametrize("ids", [[5], [5, 5], [5, 5, 5], [1, 2, 3, 2, 2, 3, 1], [1, 2, 3, 4]])
+def test_scores_are_means_over_as_many_positions_as_it_says(ids):
+    """The oracle: a position is one of a score's where attention of that query alone changes the score."""
+    n, counts = len(ids), [0] * len(KINDS)
+    for query in range(n):
+        pattern = torch.zeros(1, 1, n, n)
+        pattern[0, 0, query] = 0.5
+        found = head_scores(pattern, torch.tensor([ids]))
+        for i, kind in enumerate(KINDS):
+            counts[i] += bool(found[kind.score][0] > 0)
+    assert survey.n_queries(ids) == counts

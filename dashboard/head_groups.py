@@ -99,10 +99,17 @@ def known_heads(groups: tuple[Group, ...]) -> str:
 
 
 def refusal(node: str, cfg: ModelConfig) -> str:
-    """Why a node's name cannot be one of this model's, "" where it can be: letters of another kind of model."""
+    """Why a node's name cannot be one of this model's, "" where it can be: letters of another kind, or out of range."""
     one_stack = cfg.source is None
     if one_stack and NAME.fullmatch(node):
         return f"{node} is a head of an encoder–decoder, and {cfg.name} has one stack: its heads are a0.h0 and so on"
+    if one_stack and cfg.n_heads:
+        at, c = place(node), cfg.stack
+        several = {"head": c.n_heads, "kv": cfg.n_key_value_heads}.get(at.kind)
+        if several is not None and ((at.layer or 0) >= c.n_layers or (at.head or 0) >= several):
+            letter = "h" if at.kind == "head" else "kv"
+            last = f"a{c.n_layers - 1}.{letter}{several - 1}"
+            return f"{node} is not a head of {cfg.name}, which has a0.{letter}0 to {last}"
     if not one_stack and find(node, groups_of(cfg)) is None:
         return f"{node} is not a head of {cfg.name}, which has {known_heads(groups_of(cfg))}"
     return ""

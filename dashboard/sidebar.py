@@ -65,7 +65,7 @@ def check_task(view: View) -> View:
 
 
 def check_node(view: View, model: Any) -> View:
-    """The view without a head that models of this kind do not have."""
+    """The view without a head that the model does not have."""
     why = "" if view.node is None else not_a_head(view.node, model.cfg)
     return state.refuse(view, "node", why) if why else view
 
@@ -221,7 +221,9 @@ def _texts(view: View, words: Words) -> None:
 def selected(view: View) -> None:
     """The node that is the thread through all pages."""
     if view.node is None:
-        st.caption("No node is selected: click one in any picture.")
+        st.caption(
+            "No node is chosen: pages that show one begin with one of their own. Click one in any picture."
+        )
         return
     left, right = st.columns([3, 2], vertical_alignment="center")
     left.markdown(f"Selected **{plain(view.node)}**")
@@ -238,7 +240,7 @@ def under_way() -> None:
 def _jobs() -> None:
     active = [job for job in work.runner().jobs() if job.active]
     for job in active:
-        st.progress(job.fraction, text=plain(work.describe(job)))
+        work.row(job)
 
 
 def copy_link() -> None:

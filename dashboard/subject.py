@@ -22,6 +22,7 @@ from dashboard.kinds import no_pairs
 from dashboard.state import View
 from lens.model import Transformer
 
+EMPTY = "The prompt is empty: type at least one word."
 EXAMPLES = 32
 """Pairs that are drawn of a task; `example` counts through them."""
 
@@ -98,7 +99,7 @@ def of_words(name: str, model: Transformer, words: Words, metric: str | None) ->
         ValueError: the clean prompt is empty or longer than the context.
     """
     if not words.clean.strip():
-        raise ValueError("The prompt is empty: type at least one word.")
+        raise ValueError(EMPTY)
     ids = model.to_tokens(words.clean)[0].cpu()
     if len(ids) > model.cfg.n_ctx:
         raise ValueError(f"The prompt has {len(ids)} tokens; {model.name} reads at most {model.cfg.n_ctx}.")
@@ -120,6 +121,13 @@ def made(model: Transformer, words: Words) -> Pairs:
         raise ValueError("there is no counterfactual prompt yet")
     if not words.answer.strip():
         raise ValueError("there is no answer token yet")
+    ids, others = (model.to_tokens(text)[0].tolist() for text in (words.clean, words.corrupt))
+    if len(ids) != len(others):
+        raise ValueError(
+            f"the clean prompt has {len(ids)} tokens and the counterfactual {len(others)}; they must be equally long"
+        )
+    if ids == others:
+        raise ValueError("the clean prompt and the counterfactual are the same")
     answers = [single(model, word) for word in words.answer.split(SEPARATOR)]
     wrong = [single(model, word) for word in words.wrong.split(SEPARATOR) if word.strip()]
     return Pairs.from_text(model, [words.clean], [words.corrupt], [answers], [wrong])

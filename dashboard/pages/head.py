@@ -32,6 +32,7 @@ PAGE = Page(title="Head", icon=":material/center_focus_strong:", order=3)
 NOTHING, CORRUPT = "nothing", "counterfactual"
 OV, QK, ABLATE, EXAMPLES = "What it writes", "What it looks for", "Without it", "Where it is active"
 MOST_ROWS = 64
+ROW = 64  # pixels: texts that are too long for a line are wrapped in rows of this height
 SHOWN = 12
 READ_HELP = "In this prompt: with all that earlier layers have added. By itself: its embedding"
 
@@ -197,8 +198,12 @@ def circuit_table(
     )
     frame = token_table(result, labels, model.to_str_tokens, names=names)
     st.dataframe(
-        frame, hide_index=True, height=min(420, 36 * (len(frame) + 1)), key=f"{what}_{side.key}",
-        column_config={"own rank": st.column_config.NumberColumn("own rank", format="localized", width=70)},
+        frame, hide_index=True, height=min(460, ROW * len(frame) + 38), row_height=ROW, key=f"{what}_{side.key}",
+        column_config={
+            names[0]: st.column_config.TextColumn(names[0], width=130),
+            "own rank": st.column_config.NumberColumn("own rank", format="localized", width=70),
+            **{name: st.column_config.TextColumn(name, width="large") for name in names[2:]},
+        },
     )  # fmt: skip
 
 
@@ -213,7 +218,10 @@ def writes(view: View, found: Subject, side: Side) -> None:
     circuit_table(found, side, "OV", ("token looked at", "own rank", "promotes", "suppresses"), source=source)
     last = f"{found.model.cfg.d_vocab:,}"
     st.caption(
-        f"Logits without the final norm's divisor. Own rank 1: it copies the token; {last}: it suppresses it."
+        "Values: what the head adds to a token's logit if it looks at nothing else, less the mean over the "
+        "vocabulary and before the final norm divides by the size of the stream. So the answer's value less the wrong "
+        "answer's, times the attention and divided by that size, is what it adds to the logit difference. "
+        f"Own rank 1: it copies the token; {last}: it suppresses it."
     )
 
 

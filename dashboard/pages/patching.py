@@ -38,7 +38,7 @@ def show() -> None:
         "that activation was responsible for."
     )
     view, subject = sidebar.show(state.current("patching"))
-    if refusing.refused("patching", view) or not isinstance(subject, Subject):
+    if refusing.refused("patching", view, subject) or not isinstance(subject, Subject):
         return
     if subject.pairs is None or subject.batch is None:
         st.info(

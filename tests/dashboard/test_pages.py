@@ -52,17 +52,20 @@ def test_a_link_selects_prompt_and_head(app, saved_runs):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ({"node": "a99.h0"}, "a99.h0 is not a head of induction-2l"),
+        ({"node": "a99.h0"}, "a99.h0 is not a head of induction-2l, which has a0.h0 to a1.h3."),
         ({"node": "nonsense"}, "'nonsense' is not the name of a node"),
         ({"model": "no/such"}, "'no/such' is not a known model"),
         ({"query": "x"}, "query='x' is not a whole number"),
-        ({"nodes": "a1.h0"}, "did you mean 'node'"),
+        ({"node": "a0.kv9"}, "a0.kv9 is not a head of induction-2l, which has a0.kv0 to a1.kv3."),
+        ({"nodes": "a1.h0"}, "did you mean 'node' or 'model' or 'edges'?"),
     ],
 )
 def test_heads_refuse_a_wrong_address_with_one_message(app, empty_runs, address, message):
     at = app("heads", empty_runs, **{"model": MODEL, **address})
     assert message in texts(at.warning)
     assert len(at.warning) == 1
+    assert not texts(at.warning).endswith("?.")
+    assert "Selected" not in texts(at.sidebar.markdown), "nor called selected beside it"
     assert not set(address) & set(at.query_params)
     at.text_area[0].set_value("a new prompt")
     at = settled(at)
@@ -81,6 +84,8 @@ def test_heads_refuse_an_empty_prompt(app, empty_runs):
     at.text_area[0].set_value("  ")
     at = settled(at)
     assert "The prompt is empty" in texts(at.error)
+    assert "The prompt is empty" in texts(at.info), "on the page as well"
+    assert labels(at)[-1] == "Begin with a question"
 
 
 def test_heads_measured_on_repeated_random_tokens(app, empty_runs):

@@ -48,9 +48,13 @@ def test_own_words_make_a_pair_or_say_what_is_missing(induction):
 
     assert why(clean=CLEAN) == "there is no counterfactual prompt yet"
     assert why(clean=CLEAN, corrupt=CORRUPT) == "there is no answer token yet"
-    assert "tokens" in why(clean=CLEAN, corrupt="the coat", answer="moved")
+    assert why(clean=CLEAN, corrupt="the coat", answer="moved") == (
+        "the clean prompt has 7 tokens and the counterfactual 3; they must be equally long"
+    )
     assert "xyzzy" in why(clean=CLEAN, corrupt=CORRUPT, answer="xyzzy")
-    assert why(clean=CLEAN, corrupt=CLEAN, answer="moved")
+    assert why(clean=CLEAN, corrupt=CLEAN, answer="moved") == (
+        "the clean prompt and the counterfactual are the same"
+    )
     found = of_words("induction-2l", induction, Words(CLEAN, CORRUPT, "moved", "ship|so"), None)
     assert found.why == "" and found.pairs is not None
     assert found.pairs.wrong.flatten().tolist() == [induction.to_single_token(w) for w in ("ship", "so")]

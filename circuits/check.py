@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from circuits.metrics import METRICS, bind, model_runs
+from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
     from circuits.metrics import Metric
@@ -84,7 +85,14 @@ class Check:
 
 
 @torch.no_grad()
-def check(model: Transformer, pairs: Pairs, metric: str | Metric = "logit_diff", task: str = "") -> Check:
+def check(
+    model: Transformer,
+    pairs: Pairs,
+    metric: str | Metric = "logit_diff",
+    task: str = "",
+    *,
+    progress: Progress = silent,
+) -> Check:
     """The model's own score on the clean prompts of these pairs, in one run.
 
     Raises:
@@ -93,6 +101,7 @@ def check(model: Transformer, pairs: Pairs, metric: str | Metric = "logit_diff",
     function = bind(metric, model, pairs)
     values, right, top = [], [], []
     for part, logits in model_runs(model, pairs):
+        progress(sum(map(len, values)), len(pairs), "run the model")
         values.append(function(logits, part).cpu().double())
         right.append(METRICS["accuracy"](logits, part).cpu().bool())
         top.append((METRICS["rank"](logits, part) == 0).cpu())

@@ -87,7 +87,7 @@ def discover(
         progress(1, 1, "make pairs")
     with clock("check"):
         progress(0, 1, "run the model")
-        check = s.task.check(model, pairs, s.metric)
+        check = s.task.check(model, pairs, s.metric, progress=progress)
         progress(1, 1, "run the model")
     with clock("attribute"):
         shown = relabelled(progress, f"score edges ({s.asked.method})")

@@ -30,6 +30,7 @@ from circuits.graph import Graph
 from circuits.metrics import bind, get_metric
 from lens.head_scores import head_scores
 from lens.nearest import unknown
+from lens.progress import Progress, silent
 from lens.taps import Edit, Taps
 
 if TYPE_CHECKING:
@@ -101,11 +102,13 @@ def head_table(
     ablation: str | Ablation = "counterfactual",
     metric: str | Metric = "logit_diff",
     scale: Tensor | None = None,
+    progress: Progress = silent,
 ) -> HeadTable:
     """The numbers of all heads, with the heads `knocked` given their ablated value; all pairs in one batch.
 
     Args:
         scale: the divisor of the final norm to hold fixed, [n, 1], as another table has it; None: this run's.
+        progress: told of every layer twice: when it is run, and when its heads' numbers are made.
 
     Raises:
         ValueError: a head does not exist, the ablation is unknown, the model is post-norm, or the pairs do
@@ -118,7 +121,7 @@ def head_table(
     sites = [model.block(layer).attn.hook_z for layer in range(model.cfg.n_layers)]
     source = get_ablation(ablation).source(model, pairs, [senders.embed_site(model), *sites])
     suffix = source.suffix(model, share_prefix=False)
-    run = _Run(model, pairs, suffix, source)
+    run = _Run(model, pairs, suffix, source, progress)
     ids, edits = source.both(suffix)
     taps = Taps(run.reads(), {**edits, **run.edits(places)}, keep=run.keep)
     logits = suffix.run(ids, taps)[:, 0]
@@ -127,7 +130,10 @@ def head_table(
     if model.ln_final is not None:
         run.scale = taps.seen[model.ln_final.hook_scale][: len(pairs), 0] if scale is None else scale
         run.scale = run.scale.to(logits.device)
-    rows = [run.layer(layer, taps.seen) for layer in range(model.cfg.n_layers)]
+    rows = []
+    for layer in range(model.cfg.n_layers):
+        run.told(model.cfg.n_layers + layer)
+        rows.append(run.layer(layer, taps.seen))
     features = {name: torch.stack([row[name] for row in rows]).float().cpu() for name in rows[0]}
     kept = None if run.scale is None else run.scale.cpu()
     gap = float(differences[0].mean() - differences[1].mean())
@@ -137,8 +143,11 @@ def head_table(
 class _Run:
     """What is noted while the batch runs, and what is made of it afterwards."""
 
-    def __init__(self, model: Transformer, pairs: Pairs, suffix: Suffix, source: Source) -> None:
+    def __init__(
+        self, model: Transformer, pairs: Pairs, suffix: Suffix, source: Source, progress: Progress
+    ) -> None:
         self.model, self.pairs, self.suffix, self.source = model, pairs, suffix, source
+        self.progress = progress
         self.ids, self.ends, self.n = suffix.clean, suffix.ends, len(pairs)
         width = self.ids.shape[1]
         mask = pairs.mask[:, :width].to(self.ids.device)
@@ -154,6 +163,10 @@ class _Run:
         both = torch.cat(answers, 1)
         self.tokens = both[both >= 0].unique()
         self.occurrences = (torch.isin(self.ids, self.tokens) & self.earlier).nonzero(as_tuple=True)
+
+    def told(self, done: int) -> None:
+        """How many of the layers are run, and then treated."""
+        self.progress(done, 2 * self.model.cfg.n_layers, "heads")
 
     # ---- while it runs
 
@@ -196,6 +209,7 @@ class _Run:
 
     def _reduce(self, layer: int) -> Callable[[Tensor], None]:
         def note(pattern: Tensor) -> None:
+            self.told(layer)
             clean = pattern[: self.n].float()
             scores = head_scores(clean, self.ids, self.valid)
             at_end = clean[self.rows, :, self.ends]  # [n, h, p]

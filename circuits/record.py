@@ -77,7 +77,7 @@ def record(
     metric, name = scores.metric, task or pairs.task or "own prompts"
     with clock("check"):
         progress(0, 1, "run the model")
-        checked = check(model, pairs, metric, name)
+        checked = check(model, pairs, metric, name, progress=progress)
     edges = circuit.edges()
     found = [circuit if k == n else Circuit.from_edges(circuit.graph, edges[:k]) for k in sizes]
     sets = [Circuit.random(circuit.graph, k, seed + i) for k in sizes for i in range(random_sets)]

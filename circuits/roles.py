@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from circuits import memory
 from circuits.head_table import HeadTable, head_table, place_of
 from lens.nearest import unknown
 from lens.progress import Progress, silent
@@ -227,6 +228,7 @@ def find_roles(
     metric: str | Metric = "logit_diff",
     ablation: str | Ablation = "counterfactual",
     roles: tuple[Role, ...] = ROLES,
+    max_memory: int | str = memory.DEFAULT,
     progress: Progress = silent,
 ) -> Roles:
     """The classes of all heads, from two runs of all pairs in one batch and an attribution of all edges.
@@ -234,14 +236,20 @@ def find_roles(
     Args:
         scores: the edges' scores on pairs of this task; None: EAP-IG on these pairs.
         metric: what effects are shares of; direct effects are logit differences in any case.
+        max_memory: how much memory the attribution may use beyond the weights.
 
     Raises:
         ValueError: as `head_table` and `attribute`; `scores` of another graph.
     """
     from circuits.attribute import attribute
 
-    progress(0, 3, "heads")
-    table = head_table(model, pairs, metric=metric, ablation=ablation)
+    def phase(i: int, shown: str) -> Progress:
+        def told(done: int, total: int, label: str) -> None:
+            progress(i * total + done, 3 * total, shown)
+
+        return told
+
+    table = head_table(model, pairs, metric=metric, ablation=ablation, progress=phase(0, "heads"))
     if scores is not None and scores.graph != table.graph:
         raise ValueError(f"the scores belong to a graph of other sizes ({scores.graph}), not to {model.name}")
     features = dict(table.features)
@@ -249,19 +257,20 @@ def find_roles(
     features["direct_share"] = -features["direct_change"] / table.logit_gap
     features["direct_size"] = features["direct_share"].abs()
     writers = {role.name: _heads(table.graph, role.holds(features)) for role in WRITERS}
-    progress(1, 3, "edges")
-    scores = scores or attribute(model, pairs, metric=metric)
+    scores = scores or attribute(
+        model, pairs, metric=metric, max_memory=max_memory, progress=phase(1, "edges")
+    )
     movers = writers[MOVER.name] + writers[SUPPRESSOR.name]
     features["effect"] = _by_head(table.graph, -scores.values.sum(1) / gap)
     queries = [table.graph.receiver_index[f"{head}<q>"] for head in movers]
     features["query_effect"] = _by_head(table.graph, -scores.values[:, queries].sum(1) / gap)
-    progress(2, 3, "backups")
     knocked = head_table(
-        model, pairs, knocked=writers[MOVER.name], metric=metric, ablation=ablation, scale=table.scale
-    )
+        model, pairs, knocked=writers[MOVER.name], metric=metric, ablation=ablation, scale=table.scale,
+        progress=phase(2, "backups"),
+    )  # fmt: skip
     rise = (knocked.features["direct"] - features["direct"]) / table.logit_gap
     features["backup"] = rise.masked_fill(MOVER.holds(features), float("nan"))
-    progress(3, 3, "backups")
+    progress(1, 1, "backups")
     members: dict[str, Sequence[str]] = {}
     for role in roles:
         decisive = features.get(role.conditions[0].feature)

@@ -186,10 +186,11 @@ def sweep(
     if checkpoint is not None:
         size, finished = checkpoint.begin(size), list(checkpoint.done)
     found: list[Parts] = []
+    told = _Told(n, label, progress)
     first = 0
     while first < n:
         stop = finished.pop(0)[1] if finished else min(first + size, n)
-        parts = _attempt(work, slice(first, stop), n, label, checkpoint, progress)
+        parts = _attempt(work, slice(first, stop), told, checkpoint)
         if parts is None:
             size = -(-(stop - first) // 2)
             release()
@@ -202,21 +203,26 @@ def sweep(
     return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
 
+@dataclass
+class _Told:
+    """What a sweep over `n` pairs tells of itself: parts done of all parts, each times its pairs."""
+
+    n: int
+    label: str
+    progress: Progress
+    parts: int = 1
+
+    def __call__(self, rows: slice, done: int, parts: int) -> None:
+        self.parts = parts
+        self.progress(rows.start * parts + done * (rows.stop - rows.start), self.n * parts, self.label)
+
+
 def _attempt(
-    work: Callable[[Batch], Parts],
-    rows: slice,
-    n: int,
-    label: str,
-    checkpoint: Checkpoint | None,
-    progress: Progress,
+    work: Callable[[Batch], Parts], rows: slice, told: _Told, checkpoint: Checkpoint | None
 ) -> Parts | None:
     """What one batch gives; None where memory ran out."""
-    share = rows.stop - rows.start
-
-    def told(done: int, total: int) -> None:
-        progress(rows.start * total + done * share, n * total, label)
-
-    batch = Batch(rows, checkpoint, told)
+    told(rows, 0, told.parts)  # before a batch's own runs, which come ahead of its first part
+    batch = Batch(rows, checkpoint, lambda done, parts: told(rows, done, parts))
     try:
         if checkpoint is None:
             return work(batch)
@@ -228,6 +234,6 @@ def _attempt(
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        if share == 1:
-            raise MemoryError(f"{label}: one pair alone does not fit the memory there is") from error
+        if rows.stop - rows.start == 1:
+            raise MemoryError(f"{told.label}: one pair alone does not fit the memory there is") from error
     return None

@@ -21,6 +21,7 @@ from circuits.pairs import Pairs
 from circuits.pairs_files import ALL, task_of
 from circuits.pairs_writing import SEPARATOR
 from lens.nearest import unknown
+from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
     from circuits.metrics import Metric
@@ -146,9 +147,16 @@ class Task:
             skip_unfit=skip_unfit,
         )
 
-    def check(self, model: Transformer, pairs: Pairs, metric: str | Metric | None = None) -> Check:
+    def check(
+        self,
+        model: Transformer,
+        pairs: Pairs,
+        metric: str | Metric | None = None,
+        *,
+        progress: Progress = silent,
+    ) -> Check:
         """The model's own score on the clean prompts, before anything is searched for in it."""
-        return check(model, pairs, metric or self.metric, self.name)
+        return check(model, pairs, metric or self.metric, self.name, progress=progress)
 
 
 # ---- what tasks share

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuits import memory
 from circuits.attribute import attribute
 from circuits.circuit import check_n_edges
 from circuits.discover import Settings, discover, relabelled
@@ -20,7 +21,7 @@ from circuits.planted.planting import PLANTINGS
 from circuits.record import record
 from circuits.select import get_algorithm, select
 from circuits.verify import verify
-from dashboard import patching, truth
+from dashboard import patching, pieces, truth
 from dashboard.jobs import Job, Runner
 from dashboard.models import Shelf
 from dashboard.patching import Cells
@@ -28,8 +29,10 @@ from lens.progress import Progress
 
 if TYPE_CHECKING:
     from circuits.pairs import Pairs
+    from circuits.scores import Scores
     from circuits.store import Run
     from dashboard.subject import Subject
+    from lens.model import Transformer
 
 METHOD = "eap-ig"
 
@@ -57,7 +60,11 @@ def start(runner: Runner, shelf: Shelf, model: str, settings: Settings, runs: Pa
     task = settings.loaded_task().name
 
     def work(progress: Progress, out: Path) -> None:
-        discover(shelf.get(model, progress), settings, out=out, source=model, progress=progress)
+        loaded = shelf.get(model, progress)
+        asked = settings
+        if settings.max_memory == memory.DEFAULT:
+            asked = replace(settings, max_memory=pieces.held(loaded, pieces.GRADIENTS))
+        discover(loaded, asked, out=out, source=model, progress=progress)
 
     label = f"Discover {task} in {model} ({settings.method}, {settings.examples} examples)"
     return _queue(runner, label, model, runs / _folder(task, model, settings.method), work)
@@ -82,12 +89,12 @@ def send_heads(
         heads = [name for name in found.ranked() if place(name).kind == "head"][:k]
         if not heads:
             raise ValueError("no head does anything here: there is nothing to make a circuit of")
-        shown = relabelled(progress, "score edges")
-        scores = attribute(model, pairs, METHOD, subject.metric, progress=shown)
+        scores = _scored(model, pairs, progress, subject.metric)
         circuit = patching.between(Graph.of(model.cfg), heads, scores)
         record(
             model, pairs, circuit, scores, algorithm=f"{len(heads)} strongest heads, patched exactly",
-            source=subject.name, out=out, progress=progress, heads=heads,
+            source=subject.name, out=out, max_memory=pieces.held(model, pieces.RUNS), progress=progress,
+            heads=heads,
         )  # fmt: skip
 
     label = f"Circuit of {k} heads of {subject.name}"
@@ -110,13 +117,15 @@ def send_edges(runner: Runner, subject: Subject, n_edges: int, runs: Path) -> Jo
     measured = min(2 * n_edges, graph.n_edges)
 
     def work(progress: Progress, out: Path) -> None:
-        scores = attribute(model, pairs, METHOD, subject.metric, progress=relabelled(progress, "score edges"))
+        scores = _scored(model, pairs, progress, subject.metric)
         shown = relabelled(progress, f"measure {measured} edges exactly")
-        verified = verify(model, pairs, scores, measured, subject.metric, progress=shown)
+        most = pieces.held(model, pieces.EXACT)
+        verified = verify(model, pairs, scores, measured, subject.metric, max_memory=most, progress=shown)
         record(
             model, pairs, verified.circuit(n_edges), verified.scores,
             algorithm=f"{n_edges} strongest of {measured} edges, patched exactly",
-            source=subject.name, out=out, progress=progress, verify=measured,
+            source=subject.name, out=out, max_memory=pieces.held(model, pieces.RUNS), progress=progress,
+            verify=measured,
         )  # fmt: skip
 
     label = f"Circuit of {n_edges} edges of {subject.name}"
@@ -139,9 +148,13 @@ def send_planted(runner: Runner, family: str, difficulty: str, seed: int, runs: 
         planted = truth.planted(name)
         assert planted is not None
         pairs, model = planted.pairs(), planted.model
-        scores = attribute(model, pairs, METHOD, progress=relabelled(progress, "score edges"))
+        scores = _scored(model, pairs, progress)
         circuit = scores.top(planted.structural.n_edges)
-        record(model, pairs, circuit, scores, algorithm="top-n", source=name, out=out, progress=progress)
+        most = pieces.held(model, pieces.RUNS)
+        record(
+            model, pairs, circuit, scores, algorithm="top-n", source=name, out=out, max_memory=most,
+            progress=progress,
+        )  # fmt: skip
 
     return _queue(runner, f"Discover {name}", name, runs / _folder("planted", family, difficulty), work)
 
@@ -164,18 +177,26 @@ def choose_again(
         loaded = shelf.get(model, progress)
         if loaded.revision != info["model"]["revision"]:
             raise ValueError(f"{model} here is not of the revision that the run was made with")
+        most = pieces.held(loaded, pieces.GRADIENTS)
         found = select(
             loaded, run.pairs, algorithm, run.scores.metric, n_edges=n_edges, scores=run.scores,
-            ablation=ablation, seed=info["seed"], progress=relabelled(progress, algorithm),
+            ablation=ablation, seed=info["seed"], max_memory=most, progress=relabelled(progress, algorithm),
         )  # fmt: skip
         record(
             loaded, run.pairs, found.circuit, found.scores or run.scores, algorithm=algorithm,
             task=str(info["task"]), corruption=info.get("corruption"), ablation=ablation, seed=info["seed"],
-            source=model, out=out, progress=progress,
+            source=model, out=out, max_memory=most, progress=progress,
         )  # fmt: skip
 
     label = f"{algorithm}: {n_edges:,} edges of {info['task']} in {model}"
     return _queue(runner, label, model, runs / _folder(str(info["task"]), model, algorithm), work)
+
+
+def _scored(model: Transformer, pairs: Pairs, progress: Progress, metric: str = "logit_diff") -> Scores:
+    most = pieces.held(model, pieces.GRADIENTS)
+    return attribute(
+        model, pairs, METHOD, metric, max_memory=most, progress=relabelled(progress, "score edges")
+    )
 
 
 def _pairs(subject: Subject) -> Pairs:

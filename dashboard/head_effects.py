@@ -15,6 +15,7 @@ from circuits.head_table import head_table
 from circuits.logit_attribution import logit_attribution
 from circuits.patch import patch
 from circuits.places import head_name
+from dashboard import pieces
 from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -76,5 +77,6 @@ def head_effects(model: Transformer, pairs: Pairs, metric: str, progress: Progre
         if bool((pairs.wrong >= 0).any(-1).all()):
             features = head_table(model, pairs).features
             mover, copying = features["END→answer"].numpy(), features["copying"].numpy()
-    ablation = patch(model, pairs, "z", metric, progress=progress).effect.float().numpy()
+    most = pieces.held(model, pieces.EXACT)
+    ablation = patch(model, pairs, "z", metric, max_memory=most, progress=progress).effect.float().numpy()
     return HeadEffects(ablation, direct, mover, copying)

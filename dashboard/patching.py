@@ -22,6 +22,7 @@ from circuits.node_effects import EXACT, node_effects
 from circuits.patch import patch
 from circuits.paths import path_patch_to
 from circuits.places import head_name
+from dashboard import pieces
 from lens.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ BY_POSITION = {
 }
 KINDS = {HEADS: "Heads and MLPs", **BY_POSITION, PATHS: "Paths", ESTIMATE: "Estimates"}
 """What can be looked at, by the name it has in an address."""
-MEMORY = "60MB"
-"""What a piece of work may hold: small pieces are no slower on a processor, tell of progress and can be stopped."""
+MEMORY = pieces.EXACT
+"""What a piece of work may hold."""
 SIZES_ONLY = ("ifr",)
 """Methods that estimate how large an effect is, and not its sign."""
 
@@ -197,7 +198,8 @@ def compared(
     Raises:
         ValueError: as `circuits.node_effects`.
     """
-    estimate = node_effects(model, pairs, method, metric, progress=progress)
+    most = pieces.held(model, pieces.GRADIENTS)
+    estimate = node_effects(model, pairs, method, metric, max_memory=most, progress=progress)
     exact = node_effects(model, pairs, EXACT, metric, max_memory=MEMORY, progress=progress)
     return agree(estimate, exact, size=method in SIZES_ONLY)
 

@@ -14,7 +14,7 @@ from circuits.compare import Comparison
 from circuits.planted.difficulty import PRESETS
 from circuits.planted.planting import plantings
 from circuits.store import Run
-from dashboard import discovery, estimates, opened, options, page, runs, state, truth, work
+from dashboard import discovery, estimates, opened, options, page, pieces, runs, state, truth, work
 from dashboard.figures import evidence as figures
 from dashboard.figures.verdicts import QUESTIONS, Question, answer, begun
 from dashboard.jobs import Job
@@ -27,6 +27,7 @@ from lens.progress import Progress
 PAGE = Page(title="Evidence", icon=":material/fact_check:", order=6)
 
 PLOT = {"displayModeBar": False}
+PIECES = {"stability": pieces.GRADIENTS, "agreement": pieces.EXACT}
 
 
 def show() -> None:
@@ -146,7 +147,9 @@ def start(found: Opened, kind: str) -> None:
                 "truth": truth.measure(run, name, progress),
             }
         else:
-            made = evidence.gather(shelf.get(name, progress), run, [kind], progress=progress)
+            model = shelf.get(name, progress)
+            most = pieces.held(model, PIECES.get(kind, pieces.RUNS))
+            made = evidence.gather(model, run, [kind], max_memory=most, progress=progress)
         if not (path / "run.json").is_file():
             raise ValueError(f"{found.name} was deleted in the meantime")
         evidence.save(path, made)

@@ -132,7 +132,7 @@ def test_an_interrupted_attribution_goes_on_where_it_was(make_tiny, tmp_path):
 
     def stop(done: int, total: int, label: str) -> None:
         seen.append((done, total))
-        if len(seen) == 12:
+        if len(seen) == 14:  # two batches and a part of the third: each tells of itself and of its 5 parts
             raise KeyboardInterrupt
 
     options = {"max_memory": 1, "checkpoint": tmp_path / "kept"}
@@ -142,7 +142,7 @@ def test_an_interrupted_attribution_goes_on_where_it_was(make_tiny, tmp_path):
         circuits.attribute(model, pairs, "eap-ig", steps=3, **options)
     first = len(seen)
     again = circuits.attribute(model, pairs, "eap-ig", progress=stop, **options)
-    assert len(seen) - first < 25, "what was done is not done again"
+    assert len(seen) - first < 30, "what was done is not done again"
     assert torch.equal(again.values, circuits.attribute(model, pairs, "eap-ig", max_memory=1).values)
     assert torch.allclose(again.values, plain.values, atol=1e-12)
 

@@ -32,7 +32,7 @@ PAGE = Page(title="Head", icon=":material/center_focus_strong:", order=3)
 NOTHING, CORRUPT = "nothing", "counterfactual"
 OV, QK, ABLATE, EXAMPLES = "What it writes", "What it looks for", "Without it", "Where it is active"
 MOST_ROWS = 64
-ROW = 64  # pixels: texts that are too long for a line are wrapped in rows of this height
+ROW = 68  # pixels: only rows higher than 64 wrap texts that are too long for a line
 SHOWN = 12
 READ_HELP = "In this prompt: with all that earlier layers have added. By itself: its embedding"
 
@@ -202,7 +202,7 @@ def circuit_table(
         column_config={
             names[0]: st.column_config.TextColumn(names[0], width=130),
             "own rank": st.column_config.NumberColumn("own rank", format="localized", width=70),
-            **{name: st.column_config.TextColumn(name, width="large") for name in names[2:]},
+            **{name: st.column_config.TextColumn(name, width=390) for name in names[2:]},
         },
     )  # fmt: skip
 

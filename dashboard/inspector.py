@@ -85,7 +85,10 @@ def role(found: Opened, node: Place, known: dict[str, Any] | None) -> None:
 
 
 def roles(found: Opened) -> dict[str, Any] | None:
-    """The roles of all heads, if somebody asked for them; shows how far they are."""
+    """The roles of all heads, once they are known, or if somebody asked for them; shows how far they are."""
+    there = work.known(key_of(found, "roles"))
+    if there is not None:
+        return there
     if not st.session_state.get(f"roles_{found.name}"):
         return None
     model = found.model()
@@ -196,13 +199,15 @@ def ablate(found: Opened, nodes: tuple[str, ...], key: str) -> None:
             on_click=lambda: st.session_state.update({f"{key}_now": asked}),
         )  # fmt: skip
         return
-    model = found.model()
-    if model is None:
-        return
-    result: Without | None = work.result(
-        asked, f"{found.name} without {', '.join(nodes)[:60]}",
-        lambda progress: interventions.without(model, found.run, nodes, progress), lane=found.model_name,
-    )  # fmt: skip
+    result: Without | None = work.known(asked)
+    if result is None:
+        model = found.model()
+        if model is None:
+            return
+        result = work.result(
+            asked, f"{found.name} without {', '.join(nodes)[:60]}",
+            lambda progress: interventions.without(model, found.run, nodes, progress), lane=found.model_name,
+        )  # fmt: skip
     if result is not None:
         effect_of(result, what, str(found.run.info["metric"]).replace("_", " "))
 

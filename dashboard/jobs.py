@@ -44,6 +44,7 @@ class Job:
     total: int = 0
     step: str = ""
     result: Any = field(default=None, repr=False)
+    owners: set[str] = field(default_factory=set, repr=False)
     error: str | None = None
     started: float | None = None
     ended: float | None = None
@@ -128,9 +129,14 @@ def size_of(result: Any) -> int:
 class Runner:
     """Lanes of jobs. A lane has a thread while it has work. Safe to use from any thread."""
 
-    def __init__(self, history: int = 96, memory: int = 512 * 2**20) -> None:
-        """Remember at most `history` ended jobs, and the latest of them whose results fit in `memory` bytes."""
-        self._history, self._memory = history, memory
+    def __init__(
+        self, history: int = 96, memory: int = 512 * 2**20, who: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """Remember at most `history` ended jobs, and the latest of them whose results fit in `memory` bytes.
+
+        `who`: who is asking, for `Job.owners`.
+        """
+        self._history, self._memory, self._who = history, memory, who
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._lanes: dict[str, deque[Job]] = {}
@@ -139,11 +145,13 @@ class Runner:
 
     def submit(self, label: str, work: Work, *, lane: str, key: Hashable = None) -> Job:
         """Queue `work` in `lane`; a job that exists for `key` is returned instead, unless cancelled."""
+        owner = self._who()
         with self._lock:
             known = self._find(key)
             if known is not None and known.state != "cancelled" and not known.stopping:
+                known.owners |= {owner} if owner else set()
                 return known
-            job = Job(next(self._ids), label, lane, key, work)
+            job = Job(next(self._ids), label, lane, key, work, owners={owner} if owner else set())
             self._jobs[job.id] = job
             if key is not None:
                 self._keyed[key] = job

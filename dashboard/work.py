@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime import exists, get_instance
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.jobs import Job, Runner, Work
 from dashboard.models import Shelf
@@ -14,13 +16,28 @@ from lens.progress import Progress
 
 PATIENCE = 0.35
 TICK = 0.5
-COUNTED = 10_000  # more pieces than this are bytes: a share says more than a count
+COUNTED = 10_000  # of more pieces than this (bytes, pairs in many circuits) a share says more than a count
+LOOKED = ", looked at"
 
 
 @st.cache_resource(show_spinner=False)
 def runner() -> Runner:
-    """The job runner of this process."""
-    return Runner()
+    """The job runner of this process; a job's owners are the browser sessions that asked for it."""
+    return Runner(who=session)
+
+
+def session() -> str | None:
+    """The browser session whose page is being run, if this is such a thread."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return None if context is None else context.session_id
+
+
+def mine(job: Job) -> bool:
+    """Whether this session asked for the job, or nobody who did is there any more."""
+    if session() in job.owners:
+        return True
+    here = get_instance() if exists() else None
+    return not any(here is not None and here.is_active_session(owner) for owner in job.owners)
 
 
 @st.cache_resource(show_spinner=False)
@@ -33,7 +50,12 @@ def shelf() -> Shelf:
         planted = truth.planted(name)
         return planted.model if planted is not None else lens.load(name, progress=progress)
 
-    return Shelf(load)
+    return Shelf(load, in_use=in_use)
+
+
+def in_use() -> set[str]:
+    """The models on which there is work, queued or running: the lanes that have some."""
+    return {job.lane.removesuffix(LOOKED) for job in runner().jobs() if job.active}
 
 
 def model(name: str) -> Any | None:
@@ -43,7 +65,9 @@ def model(name: str) -> Any | None:
         job = runner().find(key)
         if job is not None and job.state == "done":
             runner().forget(job)  # it has left the shelf since
-        result(key, f"Load {name}", lambda progress: shelved.get(name, progress) and None, lane=name)
+        result(
+            key, f"Load {name}", lambda progress: shelved.get(name, progress) and None, lane=f"load {name}"
+        )
     return shelved.loaded(name)
 
 
@@ -65,7 +89,13 @@ def look(key: Hashable, label: str, work: Work, *, lane: str) -> Any | None:
 
     Models never change and hooks belong to a thread, so both may run at once; looks come one at a time as well.
     """
-    return result(key, label, work, lane=f"{lane}, looked at")
+    return result(key, label, work, lane=lane + LOOKED)
+
+
+def known(key: Hashable) -> Any | None:
+    """The result for `key` if it is there already: it needs no model, and no work."""
+    job = runner().find(key)
+    return job.result if job is not None and job.state == "done" else None
 
 
 @st.fragment(run_every=TICK)
@@ -88,6 +118,17 @@ def progress_bar(job: Job) -> None:
         )
 
 
+def row(job: Job) -> None:
+    """One active job in the list of all; a small button stops it if it is one's own."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"row_{job.id}"):
+        st.progress(job.fraction, text=plain(describe(job)))
+        if mine(job):
+            st.button(
+                f"Cancel {plain(job.label)}", icon=":material/close:", key=f"stop_{job.id}", type="tertiary",
+                disabled=job.stopping, width="content", on_click=job.cancel,
+            )  # fmt: skip
+
+
 def describe(job: Job) -> str:
     """Where an active job is, in one line."""
     if job.stopping:
@@ -95,7 +136,9 @@ def describe(job: Job) -> str:
     if job.state == "queued":
         ahead = runner().ahead(job)
         return f"{job.label}: waiting for {ahead} other job{'s' * (ahead != 1)} on this model"
-    how_far = f" {job.done}/{job.total}" if 1 < job.total <= COUNTED else ""
+    how_far = f" {job.done:,}/{job.total:,}" if 1 < job.total <= COUNTED else ""
+    if job.total > COUNTED:
+        how_far = f" {job.fraction:.0%}"
     step = f": {job.step}{how_far}" if job.step else ""
     return f"{job.label}{step} ({job.seconds:.0f} s)"
 

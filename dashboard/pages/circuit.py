@@ -206,13 +206,16 @@ def summary(found: Opened, shown: int) -> None:
 
 def kept_by(found: Opened, n: int) -> Kept | None:
     """What the `n` strongest edges keep: evaluated once, remembered with the sizes that were looked at."""
-    model = found.model()
-    if model is None:
-        return None
-    result: Kept | None = work.result(
-        inspector.key_of(found, "kept", n), f"Faithfulness of {n:,} edges",
-        lambda progress: interventions.kept(model, found.run, n, progress), lane=found.model_name,
-    )  # fmt: skip
+    key = inspector.key_of(found, "kept", n)
+    result: Kept | None = work.known(key)
+    if result is None:
+        model = found.model()
+        if model is None:
+            return None
+        result = work.result(
+            key, f"Faithfulness of {n:,} edges",
+            lambda progress: interventions.kept(model, found.run, n, progress), lane=found.model_name,
+        )  # fmt: skip
     if result is not None:
         tried = st.session_state.setdefault("tried", {})
         tried.setdefault(found.name, {})[n] = result.faithfulness

@@ -11,6 +11,7 @@ import pytest
 from circuits import Run, evaluate
 from dashboard import interventions, notes
 from dashboard.notes import Notes
+from dashboard.opened import Opened
 from tests.dashboard.conftest import MODEL, RUN, settled
 from tests.dashboard.test_pages import labels, texts
 
@@ -178,3 +179,18 @@ def test_another_model_is_the_runs_own(app, saved_runs):
     at = app("circuit", saved_runs, run=RUN, model="smollm2")
     assert not at.exception
     assert at.session_state["view_model"] == MODEL
+
+
+def test_known_results_are_shown_where_the_model_is_not_loaded(app, two_runs, monkeypatch):
+    """What was once found stays to be seen: by others too, who did not ask for it."""
+    at = app("circuit", two_runs, run=RUN, node="a1.h0", edges="6")
+    at.button(key="find_roles").click()
+    at = settled(at)
+    at.button(key="ablate").click()
+    at = settled(at)
+    monkeypatch.setattr(Opened, "model", lambda self: None)
+    at = app("circuit", two_runs, run=RUN, node="a1.h0", edges="6")
+    assert "find_roles" not in {button.key for button in at.button}
+    assert "induction" in texts(at.markdown) or "None of the known roles" in texts(at.caption)
+    assert metric_of(at, "6 shown")
+    assert metric_of(at, "In the model")

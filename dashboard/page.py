@@ -24,6 +24,10 @@ STYLE = """<style>
 [data-testid="stSidebarContent"] [data-testid="stVerticalBlock"] { gap: 0.55rem; }
 [data-testid="stSidebarContent"] label p { font-size: 0.82rem; }
 @media (max-width: 1180px) { [data-testid="stTopNavLink"] > :has([data-testid="stIconMaterial"]) { display: none; } }
+[class*="st-key-stop_"] button { min-height: 0; padding: 0 0.3rem; }
+[class*="st-key-stop_"] button::before { content: "×"; content: "×" / ""; font-size: 1.2rem; line-height: 1; }
+[class*="st-key-stop_"] button > * { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }
 .st-key-next { border-top: 1px solid rgb(128 128 128 / 30%); padding-top: 0.9rem; margin-top: 0.6rem; }
 .st-key-next a { border: 1px solid #1f6feb; border-radius: 8px; padding: 0.3rem 0.9rem; }
 .st-key-next a p { font-weight: 600; }

@@ -15,8 +15,10 @@ def main() -> None:
     st.html(page.STYLE)
     found = pages.found()
     shown = st.navigation([page.route(name, entry) for name, entry in found.items()], position="top")
+    page.note_stray(found)
     if options.given().run is not None and "page" not in st.session_state and not st.query_params:
         page.open_given_run(shown.url_path)
+    page.say_stray(shown.url_path or next(iter(found)))
     shown.run()
     state.told()
 

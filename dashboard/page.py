@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dashboard import options
 from dashboard.plain import plain
@@ -75,6 +77,27 @@ def next_step(name: str, label: str, view: View, **changes: Any) -> None:
 
     with st.container(key="next"):
         link(name, label, view, icon=":material/arrow_forward:", **changes)
+
+
+def note_stray(known: Collection[str]) -> None:
+    """Remember a path in the address that is no page: a session that begins there is shown another page."""
+    import streamlit as st
+
+    session = st.session_state
+    if "page" not in session and "stray" not in session:
+        path = urlsplit(st.context.url or "").path.strip("/")
+        session["stray"] = "" if path in known else path[:40]
+
+
+def say_stray(shown: str) -> None:
+    """Say so above the page `shown` instead, until a person does something or goes elsewhere."""
+    import streamlit as st
+
+    session = st.session_state
+    if session.get("page", shown) != shown:
+        session["stray"] = ""
+    if session.get("stray"):
+        st.warning(plain(f"There is no page {session['stray']!r}: this one is shown instead."))
 
 
 def open_given_run(shown: str) -> None:

@@ -194,7 +194,7 @@ def put(**changes: Any) -> None:
         return
     view = replace(st.session_state.get("view", View()), **changes)
     st.session_state["view"] = view
-    st.session_state["notices"] = []
+    st.session_state["notices"], st.session_state["stray"] = [], ""
     st.query_params.from_dict(view.params())
 
 
@@ -224,7 +224,8 @@ def _notice(*why: str) -> None:
 
     notices = st.session_state["notices"] = [*st.session_state["notices"], *why]
     if notices:
-        text = f"Ignored in the address: {'; '.join(notices)}."
+        text = f"Ignored in the address: {'; '.join(notices)}"
+        text += "" if text.endswith(("?", ".")) else "."
         st.session_state["notice_place"].warning(plain(text), icon=":material/link_off:")
 
 

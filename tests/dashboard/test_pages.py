@@ -113,3 +113,14 @@ def test_a_run_given_on_the_command_line_is_opened(app, saved_runs, empty_runs, 
     monkeypatch.setattr("sys.argv", ["app.py", "--run", str(saved_runs / RUN)])
     at = app(None, empty_runs)
     assert "Induction in induction-2l" in texts(at.title)
+
+
+def test_a_path_that_is_no_page_is_said_once(app, empty_runs, monkeypatch):
+    import streamlit
+
+    monkeypatch.setattr(type(streamlit.context), "url", property(lambda _: "http://localhost:1/zzz"))
+    at = app(None, empty_runs, model=MODEL)
+    assert texts(at.warning) == "There is no page 'zzz': this one is shown instead."
+    at.switch_page("dashboard/pages/heads.py")
+    at = settled(at)
+    assert not at.warning, "gone on the next page"

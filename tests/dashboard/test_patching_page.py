@@ -84,7 +84,7 @@ def test_without_a_pair_it_says_what_is_missing(app, empty_runs):
         ({"over": "0"}, "over='0' is not a whole number from 1 on"),
         ({"receiver": "a1.h2<z>"}, "'a1.h2<z>' is not a known input"),
         ({"direction": "denoised"}, "'denoised' is not a known direction; did you mean 'denoise'"),
-        ({"node": "a7.h0"}, "'a7.h0' is not a node of induction-2l"),
+        ({"node": "a7.h0"}, "a7.h0 is not a head of induction-2l"),
         ({"layer": "2"}, "has 2 layers"),
     ],
 )

@@ -44,15 +44,6 @@ def test_what_needs_attention_is_refused(mixer: str, name: str, attempt: str) ->
         ATTEMPTS[attempt](model(mixer, name))
 
 
-def test_the_dashboard_says_so_too() -> None:
-    from dashboard import sidebar
-    from dashboard.state import View
-
-    found, why = sidebar._found(View(prompt="w3 w4"), "mamba", model("mamba", "plain"), sidebar.OWN)
-    assert found is None
-    assert why == "mamba-plain mixes positions by mamba, not by attention: there are no heads to look at"
-
-
 def test_writers_of_a_direction_are_heads() -> None:
     from probes.writers import _stream
 

@@ -112,8 +112,8 @@ def test_damaged_evidence_is_said_and_can_be_measured_again(app, one_run):
     ("address", "message"),
     [
         ({"run": "../../etc"}, "is not a known saved run"),
-        ({"node": "a9.h9"}, "a9.h9"),
-    ],  # by the model's sizes where it is loaded already, else by the run's,
+        ({"node": "a9.h9"}, "a9.h9"),  # by the model's sizes where it is loaded already, else by the run's
+    ],
 )
 def test_a_wrong_address_is_refused_with_one_message(app, saved_runs, address, message):
     at = app("evidence", saved_runs, **{"run": RUN, **address})

@@ -86,7 +86,7 @@ def clicked_beside(browser: Any, page: Page, url: str, times: int, layers: int, 
     other = browser.new_context(viewport=SIZE).new_page()
     other.set_default_timeout(4 * PATIENCE)
     other.goto(url)
-    cancel = other.locator('[data-testid="stMain"]').get_by_role("button", name="Cancel")
+    cancel = other.locator('[data-testid="stMain"]').get_by_role("button", name="Cancel", exact=True)
     cancel.wait_for()
     found = clicked(page, times, layers, heads)
     assert cancel.count() == 1, "the job ended before the clicks did"

@@ -118,7 +118,7 @@ def test_cancel_stops_a_discovery(server, visit):
     idle(page)
     runs = set(server.runs.iterdir())
     page.get_by_role("button", name="Discover").click()
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.get_by_text(re.compile("cancelled"))).to_be_visible()
     assert set(server.runs.iterdir()) == runs
 

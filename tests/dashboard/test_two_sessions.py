@@ -101,7 +101,7 @@ def queue_up(page: Page) -> None:
     main = page.locator(MAIN)
     for jobs in range(1, JOBS + 1):
         main.get_by_role("button", name="Discover").click()
-        expect(main.get_by_role("button", name="Cancel")).to_have_count(jobs)
+        expect(main.get_by_role("button", name="Cancel", exact=True)).to_have_count(jobs)
         page.wait_for_timeout(1100)  # runs are called by the second
     expect(main.get_by_text(re.compile("waiting for 1 other job on this model"))).to_be_visible()
     expect(main.get_by_text(re.compile(f"waiting for {JOBS - 1} other jobs on this model"))).to_be_visible()
@@ -210,7 +210,7 @@ def test_cancelled_patching_of_a_language_model(smollm2, server, visit):
     ids = tasks()["ioi"].pairs(smollm2, PAIRS, 0).clean[EXAMPLE]
     assert weights(second) == pytest.approx(looks(smollm2, ids, 9, 2, QUERY), abs=6e-3)
     assert any("Stream before layer" in text for text in active(second)), "the click did not wait for the job"
-    main.get_by_role("button", name="Cancel").click()
+    main.get_by_role("button", name="Cancel", exact=True).click()
     expect(main.get_by_text(re.compile(r"Stream before layer.*: cancelled"))).to_be_visible()
     expect(second.locator(f"{SIDEBAR} [data-testid='stProgress']")).to_have_count(0)
     assert set(server.runs.iterdir()) == runs

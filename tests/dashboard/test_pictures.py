@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.dashboard.browser import MODEL, SIZE, idle, serve
+from tests.dashboard.conftest import RUN
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -64,9 +65,8 @@ def test_pictures_of_evidence_and_runs(induction, saved_runs, tmp_path, visit, p
     from circuits.store import Run
     from dashboard import notes
 
-    [saved] = saved_runs.iterdir()
-    path = tmp_path / "runs" / saved.name
-    shutil.copytree(saved, path)
+    path = tmp_path / "runs" / RUN
+    shutil.copytree(saved_runs / RUN, path)
     evidence.save(path, evidence.gather(induction, Run.load(path)))
     notes.write(path, notes.Notes(NOTE, pins=("a0.h2",)))
     for server in serve(tmp_path / "runs", tmp_path / "server.log"):

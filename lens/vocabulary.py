@@ -119,7 +119,12 @@ EMBED = [
     Kind("hook_features", "batch channel row column", "the feature map that the backbone makes", FEATURES),
     Kind("hook_embed", STREAM, "each place of the feature map, its channels mapped to the stream", FEATURES),
     Kind("hook_embed", STREAM, "token embedding, scaled and projected", TOKEN & WIDE),
-    Kind("hook_embed", STREAM, "patch embedding; in front, the class token's vector where there is one", PATCHES),
+    Kind(
+        "hook_embed",
+        STREAM,
+        "patch embedding; in front, the class token's vector where there is one",
+        PATCHES,
+    ),
     Kind("hook_embed", "batch pos d_embed", "token embedding", NARROW),
     Kind(
         "hook_token_type_embed", STREAM, "embedding of the token's type (first or second text)", TYPES & WIDE

@@ -48,6 +48,15 @@ class Heads(nn.Module):
         q, k, v = project(inputs, (self.q, self.k, self.v), (h, g, g))
         return taps(self.hook_q, q), taps(self.hook_k, k), taps(self.hook_v, v)
 
+    def matched(
+        self, inputs: Streams, taps: AnyTaps
+    ) -> tuple[Float[Tensor, "b h p e"], Float[Tensor, "b h p e"], Float[Tensor, "b h p x"]]:
+        """The same with heads in front, keys and values repeated for the query heads that share them."""
+        q, k, v = (x.transpose(1, 2) for x in self.projected(inputs, taps))
+        if k.shape[1] != q.shape[1]:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        return q, k, v
+
     def written(self, z: Float[Tensor, "b p h x"], taps: AnyTaps) -> Float[Tensor, "b p d"]:
         """What mixed values add to the stream; head by head where that is looked at."""
         return self.summed(taps(self.hook_z, z), taps)

@@ -64,9 +64,7 @@ class BlockAttention(Heads):
         self, inputs: Streams, frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
     ) -> Float[Tensor, "b p d"]:
         """What the layer adds to the stream; `inputs` as for `Attention`."""
-        q, k, v = (x.transpose(1, 2) for x in self.projected(inputs, taps))
-        if k.shape[1] != q.shape[1]:
-            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        q, k, v = self.matched(inputs, taps)
         tapped = taps.wants(self.hook_attn_scores, self.hook_pattern)
         if frame.valid is None and frame.n > self.blocks.whole and not tapped:
             return self.written(self.by_block(q, k, v, frame).transpose(1, 2), taps)

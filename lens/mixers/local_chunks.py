@@ -52,9 +52,7 @@ class ChunkAttention(Heads):
         self, inputs: Streams, frame: Frame, taps: AnyTaps = OFF, past: KeyValues | None = None
     ) -> Float[Tensor, "b p d"]:
         """What the layer adds to the stream; `inputs` as for `Attention`."""
-        q, k, v = (x.transpose(1, 2) for x in self.projected(inputs, taps))
-        if k.shape[1] != q.shape[1]:
-            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        q, k, v = self.matched(inputs, taps)
         if frame.valid is None and not taps.wants(self.hook_attn_scores, self.hook_pattern):
             z = self.by_chunk(q, k, v, frame)
         else:

@@ -23,11 +23,13 @@ from tests import zoo
 from tests.parity import SPECIMENS, ours, prompts, relative_error
 
 ELSEWHERE = (
-    *"albert bart bert deberta_v2 distilbert longformer marian mt5 roberta switch_transformers t5 vit".split(),
-    "jamba",
+    *"albert bert big_bird deberta_v2 distilbert longformer roberta".split(),
+    *"bart marian mt5 switch_transformers t5 whisper".split(),
+    *"clip detr swin vit".split(),
+    *"jamba perceiver reformer".split(),
 )
-"""Families that are compared with Hugging Face only: encoders, encoder–decoders, vision models and hybrids, of whose
-sites TransformerLens 4.3 has few, or which it does not run."""
+"""Families that are compared with Hugging Face only: encoders, encoder–decoders, models of images and hybrids, of
+whose sites TransformerLens 4.3 has few, or which it does not run."""
 
 RECURRENT = {
     "mamba": "hook_resid_pre hook_resid_post mixer.hook_in_proj",
@@ -54,6 +56,8 @@ NOT_RUN = {
 
 SPLIT = "hook_q_input hook_k_input hook_v_input hook_attn_in attn.hook_result"
 ROTATED = "attn.hook_rot_q attn.hook_rot_k"
+EXPERTS = "mlp.hook_router_logits mlp.experts.hook_pre mlp.experts.hook_pre_linear mlp.experts.hook_post"
+SHARED = "mlp.shared.hook_pre mlp.shared.hook_pre_linear mlp.shared.hook_post mlp.hook_shared_gate mlp.hook_shared_out"
 LACKING = {
     "gpt_neo": SPLIT,
     "gptj": f"{SPLIT} {ROTATED} hook_mlp_in",
@@ -61,11 +65,14 @@ LACKING = {
     "opt": SPLIT,
     "phi": "hook_mlp_in",
     "phi3": ROTATED,
-    "mixtral": "mlp.hook_router_logits mlp.experts.hook_pre mlp.experts.hook_pre_linear mlp.experts.hook_post",
+    "mixtral": EXPERTS,
+    "olmoe": EXPERTS,
+    "qwen2_moe": f"{EXPERTS} {SHARED}",
+    "qwen3_moe": EXPERTS,
 }
 """Kinds of sites that TransformerLens 4.3 does not have: its attention for these families is Hugging Face's own
 function, which cannot be split (q, k, v inputs, results) or keeps rotated queries to itself; blocks with one norm
-for both branches have no second input; experts run as one fused kernel."""
+for both branches have no second input; experts run as one fused kernel, and shared experts as they are."""
 
 Reading = Callable[[Tensor, dict[str, Tensor], str], Tensor]
 
@@ -88,15 +95,16 @@ def over_all_experts(theirs: Tensor, mine: dict[str, Tensor], name: str) -> Tens
 
 READINGS: dict[tuple[str, str], Reading] = {
     (family, f"attn.{which}_norm.hook_{what}"): heads_first
-    for family in ("gemma3", "qwen3")
+    for family in ("gemma3", "qwen3", "qwen3_moe")
     for which in ("q", "k")
     for what in ("scale", "normalized")
 } | {
     ("opt", "ln2.hook_scale"): flattened,
     ("opt", "ln2.hook_normalized"): flattened,
-    ("mixtral", "mlp.hook_expert_indices"): flattened,
-    ("mixtral", "mlp.hook_expert_weights"): over_all_experts,
 }
+for _family in ("mixtral", "olmoe", "qwen2_moe", "qwen3_moe"):
+    READINGS[_family, "mlp.hook_expert_indices"] = flattened
+    READINGS[_family, "mlp.hook_expert_weights"] = over_all_experts
 """The same numbers in another shape: how theirs becomes ours."""
 
 SCORES_ARE_THE_PATTERN = ("gpt_neo", "gptj", "opt")

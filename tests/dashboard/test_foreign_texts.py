@@ -60,11 +60,15 @@ def only_text(page: Page) -> None:
 
 
 @pytest.fixture(scope="module")
+def saved_runs(saved_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The saved run in a folder of this file's own."""
+    return Path(shutil.copytree(saved_runs, tmp_path_factory.mktemp("hostile") / "runs"))
+
+
+@pytest.fixture(scope="module")
 def hostile(saved_runs: Path, induction: Any) -> str:
     """A run whose every text is markup, among the saved ones; gives its name."""
     folder = saved_runs / NAME
-    if folder.exists():
-        return NAME
     shutil.copytree(saved_runs / RUN, folder)
     found = evidence.gather(induction, Run.load(folder))
     for row in found["agreement"]["points"]:

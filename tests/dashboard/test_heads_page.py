@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -102,12 +104,13 @@ def test_the_roles_of_heads_are_named_where_heads_are(app, empty_runs):
     assert f"on {MOST_PAIRS} pairs of" in texts(at.caption)
 
 
-def test_the_roles_of_a_run_are_those_of_its_circuit_page(app, saved_runs, monkeypatch):
+def test_the_roles_of_a_run_are_those_of_its_circuit_page(app, saved_runs, tmp_path, monkeypatch):
+    runs = shutil.copytree(saved_runs, tmp_path / "runs")  # of which nobody has asked before
     asked = []
     monkeypatch.setattr(
         interventions, "roles", lambda _, run, progress: asked.append(run.path.name) or NO_ROLES
     )
-    at = app("heads", saved_runs, model=MODEL, run=RUN, node="a1.h0")
+    at = app("heads", runs, model=MODEL, run=RUN, node="a1.h0")
     at.button(key="name_roles").click()
     at = settled(at)
     assert asked == [RUN]

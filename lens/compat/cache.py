@@ -19,7 +19,7 @@ from lens.cache import ActivationCache as CoreCache
 from lens.compat.slices import Slice
 
 if TYPE_CHECKING:
-    from lens.compat.model import HookedTransformer
+    from lens.compat.mounted import Mounted
 
 Labelled = Tensor | tuple[Tensor, list[str]]
 NORMS = ("scale", "normalized")
@@ -32,9 +32,7 @@ class ActivationCache(CoreCache):
     last layer), `cache["scale"]` (the final norm's). Gradients, where a run kept them, are `name + "_grad"`.
     """
 
-    def __init__(
-        self, cache_dict: Mapping[str, Tensor], model: HookedTransformer, has_batch_dim: bool = True
-    ) -> None:
+    def __init__(self, cache_dict: Mapping[str, Tensor], model: Mounted, has_batch_dim: bool = True) -> None:
         super().__init__(cache_dict, model.sites, has_batch_dim)
         self._activations |= {name: x for name, x in cache_dict.items() if name not in self._activations}
         self.model = model

@@ -9,44 +9,114 @@ from typing import Any
 
 from torch import Tensor
 
+from lens.classifier import Classifier, Pooler
+from lens.compat.hook_points import Board, alone
 from lens.embed import Embed
-from lens.unembed import Unembed
+from lens.frame import Frame
+from lens.unembed import Transform, Unembed
+
+
+class Alone:
+    """A part that is given an activation alone when it is called by itself."""
+
+    board: Board
+
+    def forward(self, x: Tensor, taps: Any = None, *rest: Any) -> Tensor:
+        if taps is not None:
+            return super().forward(x, taps, *rest)  # type: ignore[misc]
+        with alone(self.board) as here:
+            return super().forward(self.read(x), here, *rest)  # type: ignore[misc]
+
+    def read(self, x: Tensor) -> Tensor:
+        """What is read of an activation that is given by itself."""
+        return x
 
 
 class TokenEmbed(Embed):
-    """The core's embedding; called with ids alone, it gives what tokens add to the stream, without positions."""
+    """The core's embedding. Called with ids alone, it gives what tokens add to the stream, without positions; where
+    the sum is normalised (BERT), the whole embedding, of ids and their types."""
 
-    @classmethod
-    def of(cls, embed: Embed) -> TokenEmbed:
-        made = cls.__new__(cls)
-        made.__dict__.update(embed.__dict__)
-        return made
+    board: Board
 
     @property
     def W_E(self) -> Tensor:
         """[v, d]."""
         return self.tokens.weight if self.cfg.scale == 1 else self.tokens.weight * self.cfg.scale
 
+    W_pos = property(lambda self: self.positions.weight[self.cfg.position_offset :])  # [p, d]
+    W_token_type = property(lambda self: self.types.weight)  # [types, d]
+    embed = property(lambda self: TokenTable(self.W_E, "W_E"))
+    pos_embed = property(lambda self: PositionEmbed(self.W_pos))
+    token_type_embed = property(lambda self: TokenTable(self.types.weight, "W_token_type"))
+
     def forward(self, given: Tensor, frame: Any = None, *rest: Any, **options: Any) -> Tensor:
-        return self.W_E[given] if frame is None else super().forward(given, frame, *rest, **options)
+        if isinstance(frame, Frame):
+            return super().forward(given, frame, *rest, **options)
+        if self.types is None or self.ln is None:
+            return self.W_E[given]
+        types = options.get("token_type_ids", frame)
+        with alone(self.board) as taps:
+            where = Frame(given.shape[1], causal=False, device=given.device, dtype=self.tokens.weight.dtype)
+            return super().forward(given, where, taps, types)
+
+
+class TokenTable:
+    """A row per token, or per token type; `W_E` or `W_token_type` is the table."""
+
+    def __init__(self, table: Tensor, name: str) -> None:
+        self.table = table
+        setattr(self, name, table)
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        return self.table[ids]
 
 
 class TokenUnembed(Unembed):
-    """The core's unembedding, with TransformerLens's names for its weights."""
+    """The core's unembedding, with TransformerLens's names for its weights.
 
-    @classmethod
-    def of(cls, unembed: Unembed) -> TokenUnembed:
-        made = cls.__new__(cls)
-        made.__dict__.update(unembed.__dict__)
-        return made
+    Called by itself it is W_U and b_U alone, without the cap of logits and the hidden layer in front (`mlm_head`).
+    """
 
-    W_U = property(lambda self: self.linear.weight.T)  # [d, v]
+    @property
+    def W_U(self) -> Tensor:
+        """[d, v]."""
+        weight = self.linear.weight if self.project is None else self.linear.weight @ self.project.weight
+        return weight.T if self.cfg.scale == 1 else weight.T * self.cfg.scale
 
     @property
     def b_U(self) -> Tensor:
         """[v]."""
         bias = self.linear.bias
         return self.linear.weight.new_zeros(len(self.linear.weight)) if bias is None else bias
+
+    def forward(self, x: Tensor, taps: Any = None) -> Tensor:
+        return x @ self.W_U + self.b_U if taps is None else super().forward(x, taps)
+
+
+class MaskedHead(Alone, Transform):
+    """The hidden layer in front of a masked language model's vocabulary: TransformerLens's `mlm_head`."""
+
+    W = property(lambda self: self.dense.weight.T)  # [d, d]
+    b = property(lambda self: self.dense.bias)  # [d]
+    act_fn = property(lambda self: self.act)
+
+
+class PooledHead(Alone, Pooler):
+    """The pooler, which by itself takes a whole stream [b, p, d] and reads its first position."""
+
+    W = property(lambda self: self.dense.weight.T)  # [d, d]
+    b = property(lambda self: self.dense.bias)  # [d]
+    activation = property(lambda self: self.act)
+
+    def read(self, x: Tensor) -> Tensor:
+        return x[:, 0] if x.ndim == 3 else x
+
+
+class ClassHead(Alone, Classifier):
+    """The map to classes: TransformerLens's `nsp_head`."""
+
+    W = property(lambda self: self.linear.weight.T)  # [d, classes]
+    b = property(lambda self: self.linear.bias)  # [classes]
 
 
 class PositionEmbed:

@@ -9,13 +9,16 @@ Letters: d width; `...` any leading axes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from lens.hooks import joined
 from lens.nearest import unknown
 from lens.norm import Norm
 from lens.sites import Site
@@ -142,6 +145,16 @@ class Board:
     def __init__(self) -> None:
         self._state: tuple[tuple[Attached, ...], AnyTaps] = ((), OFF)
         self._lock = threading.Lock()
+        self._owner: Callable[[], Any] = lambda: None
+
+    def owned_by(self, model: Any) -> None:
+        """Say whose hooks these are; the model can still be let go of."""
+        self._owner = weakref.ref(model)
+
+    @property
+    def model(self) -> Any:
+        """The model whose hooks these are; None once it is gone and only a part of it is left."""
+        return self._owner()
 
     @property
     def attached(self) -> tuple[Attached, ...]:
@@ -205,3 +218,16 @@ def checked(dir: str) -> Any:
     if dir not in DIRECTIONS:
         raise ValueError(unknown("direction", dir, DIRECTIONS))
     return dir
+
+
+@contextmanager
+def alone(board: Board) -> Iterator[AnyTaps]:
+    """The hooks that act on a model here, for one of its parts that is called by itself."""
+    from lens.compat.placed import hook_points_shown
+
+    model = board.model
+    if model is None:
+        yield board.taps
+        return
+    with hook_points_shown(model):
+        yield joined(model, OFF)

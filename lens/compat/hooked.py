@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,10 +18,10 @@ from lens.sites import NamesFilter, resolve
 from lens.taps import AnyTaps, Joined
 
 if TYPE_CHECKING:
-    from lens.compat.model import HookedTransformer
+    from lens.compat.mounted import Mounted
 
 Pairs = Iterable[tuple[NamesFilter, HookFunction]]
-RETURNS = (None, "logits", "loss", "both")
+RETURNS = (None, "logits", "loss", "both", "predictions")
 SWITCHED = {
     "attn.hook_result": "use_attn_result",
     "hook_q_input": "use_split_qkv_input",
@@ -140,16 +140,31 @@ class Hooked:
         Raises:
             ValueError: a hook's site is none of this model's, or was named and cannot fire in this run.
         """
-        inputs, *rest = model_args
-        if rest and not (rest[0] is None or isinstance(rest[0], str)):  # (inputs, fwd_hooks, bwd_hooks)
+        inputs, rest = self.split(model_args, model_kwargs)
+        if rest and not self.is_theirs(rest[0]):  # (inputs, fwd_hooks, bwd_hooks)
             fwd_hooks, bwd_hooks, rest = rest[0], rest[1] if len(rest) > 1 else bwd_hooks, []
         fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
-        start, stop = model_kwargs.get("start_at_layer") or 0, model_kwargs.get("stop_at_layer")
-        span = Span.of(self.cfg, inputs, start % self.cfg.n_layers if start < 0 else start, stop)
+        span = self.span(inputs, model_kwargs)
         named = [name for name, _ in (*fwd_hooks, *bwd_hooks) if isinstance(name, str)]
         check_sites(self, [point.name for name in named for point in points(self, name)], span)
         with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
             return self(inputs, *rest, **model_kwargs)
+
+    @staticmethod
+    def split(given: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, list[Any]]:
+        """What a run reads, and the positional arguments behind it."""
+        return (options.pop("input"), []) if not given and "input" in options else (given[0], list(given[1:]))
+
+    @staticmethod
+    def is_theirs(argument: Any) -> bool:
+        """Is this, behind the inputs, what TransformerLens has there (`return_type`), rather than names or hooks?"""
+        return argument is None or (isinstance(argument, str) and argument in RETURNS)
+
+    def span(self: Any, inputs: Any, options: Mapping[str, Any]) -> Span:
+        """The layers and ends of a run of `inputs`."""
+        start = options.get("start_at_layer") or 0
+        start += self.cfg.n_layers if start < 0 else 0
+        return Span.of(self.cfg, inputs, start, options.get("stop_at_layer"))
 
     # ------------------------------------------------------------------ caching by hooks
 
@@ -193,7 +208,7 @@ class Hooked:
         return kept, [(name, keep("")) for name in names], backward
 
 
-def points(model: HookedTransformer, names: NamesFilter) -> list[HookPoint]:
+def points(model: Mounted, names: NamesFilter) -> list[HookPoint]:
     """The hook points that a filter stands for; None and functions choose among those that are switched on.
 
     Raises:
@@ -206,7 +221,7 @@ def points(model: HookedTransformer, names: NamesFilter) -> list[HookPoint]:
     return [model.hook_dict[name] for name in chosen]
 
 
-def enabled(model: HookedTransformer) -> list[str]:
+def enabled(model: Mounted) -> list[str]:
     """Ordinary sites, and those that a setting of the model switches on."""
     switches: Any = model.cfg
     return [
@@ -217,7 +232,7 @@ def enabled(model: HookedTransformer) -> list[str]:
 
 
 def bound(
-    model: HookedTransformer, fwd_hooks: Pairs, bwd_hooks: Pairs
+    model: Mounted, fwd_hooks: Pairs, bwd_hooks: Pairs
 ) -> list[tuple[HookPoint, HookFunction, Direction]]:
     """Each hook at each of its points."""
     both: tuple[tuple[Direction, Pairs], ...] = (("fwd", fwd_hooks), ("bwd", bwd_hooks))

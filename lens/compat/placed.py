@@ -61,7 +61,7 @@ def _parts(model: Any) -> list[tuple[str, nn.Module]]:
     known = vars(model).get("_hooked_parts")
     if known is None or known[0] is not model.stack:
         sites = {site.rpartition(".")[0] for site in model.hook_dict}
-        named = ((path.removeprefix("stack."), part) for path, part in model.named_modules())
+        named = ((model.their_path(path), part) for path, part in model.named_modules())
         known = model.stack, [(f"{path}." if path else "", part) for path, part in named if path in sites]
         vars(model)["_hooked_parts"] = known
     return known[1]

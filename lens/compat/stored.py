@@ -103,6 +103,7 @@ class Stored(Transformer):
         }
         self.__dict__.update({**vars(new), **about})
         self.cfg = Settings.of(cfg, settings)
+        self.board.owned_by(self)
         for hook in attached:
             point = self.hook_dict[hook.point]
             point.add_hook(hook.hook, hook.dir, hook.is_permanent, hook.context_level)

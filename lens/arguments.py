@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lens import images, sounds, text
-from lens.config import EmbedConfig, ModelConfig, PatchConfig, SourceConfig, StackConfig
+from lens.config import EmbedConfig, ModelConfig, SourceConfig, StackConfig
 from lens.inputs import ModelInputs
 from lens.kv import KeyValues
 from lens.sites import NamesFilter, Site, resolve
@@ -145,7 +145,7 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     """
     if model.cfg.source is not None:
         given, mask = with_source(model, given, mask)
-    if isinstance(given, Tensor):
+    if isinstance(given, Tensor) and not images.is_picture(given, model.cfg):
         stream = given if is_stream(given, model.cfg) else None
         image = given if given.ndim == 4 else None
         given = ModelInputs(ids=given if stream is image is None else None, image=image, stream=stream)
@@ -158,12 +158,12 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
     if given.source is not None and model.cfg.source is None:
         raise ValueError(f"{model.cfg.name} has no encoder that could read a source")
     if given.stream is not None:
-        check_stream(given.stream, model.cfg.stack, start)
+        check_stream(given.stream, model.cfg.stack, start, model.cfg.embed)
         return given
     if start > 0:
         raise ValueError(f"a run that starts at layer {start} takes a residual stream [batch, pos, d_model]")
     if model.cfg.embed.patches is not None:
-        check_image(given.image, model.cfg.embed.patches, model.cfg.name)
+        images.check_size(given.image, model.cfg.embed.patches, model.cfg.name)
         return replace(given, image=given.image.to(model.dtype)).to(model.device)  # type: ignore[union-attr]
     if given.image is not None or given.features is not None or given.mel is not None:
         what = "images" if given.mel is None else "sounds"
@@ -172,16 +172,6 @@ def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> M
         images.check_queries(given, model.cfg)
         return given.to(model.device)
     return replace(given, ids=tokens(given, model.cfg.embed, model.cfg.name)).to(model.device)
-
-
-def check_image(image: Tensor | None, cfg: PatchConfig, name: str) -> None:
-    """Raise unless these are images of the size that the model reads."""
-    size = ("batch", cfg.n_channels, *cfg.image_size)
-    wanted = f"{name} reads images [{', '.join(map(str, size))}]"
-    if image is None:
-        raise ValueError(wanted)
-    if image.ndim != 4 or tuple(image.shape[1:]) != size[1:] or not image.is_floating_point():
-        raise ValueError(f"{wanted} of floating type, not {tuple(image.shape)} {image.dtype}")
 
 
 def tokens(given: ModelInputs, embed: EmbedConfig, name: str) -> Tensor:
@@ -194,6 +184,9 @@ def tokens(given: ModelInputs, embed: EmbedConfig, name: str) -> Tensor:
     ids = ids[None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or ids.shape[1] == 0 or ids.shape[0] == 0:
         raise ValueError(f"token ids must be [batch, pos] with at least one of each, not {tuple(ids.shape)}")
+    if ids.dtype == torch.bool or ids.is_floating_point():
+        raise ValueError(f"token ids are whole numbers, not {ids.dtype}")
+    ids = ids if ids.dtype in (torch.int32, torch.int64) else ids.long()  # the only ones that tables take
     check_ids("token id", ids, embed.d_vocab, f"the vocabulary of {name}")
     check_types(given.types, ids, embed.n_types, name)
     return ids
@@ -208,7 +201,7 @@ def with_source(model: Transformer, given: Any, mask: Tensor | None) -> tuple[An
         source = given.source
         if images.of_source(given, cfg):
             source, given = given, ModelInputs()
-    elif isinstance(given, Tensor) and not sounds.reads(cfg):
+    elif isinstance(given, Tensor) and not sounds.reads(cfg) and not images.is_picture(given, cfg):
         source = (
             ModelInputs(image=given, mask=mask) if images.reads(cfg) else ModelInputs(ids=given, mask=mask)
         )
@@ -254,14 +247,13 @@ def entering(c: StackConfig, layer: int) -> tuple[int | None, int]:
     return prod(here.grid or ()), here.d_model
 
 
-def check_stream(stream: Tensor, c: StackConfig, layer: int = 0) -> None:
-    """Raise unless this is a residual stream as it enters that layer."""
+def check_stream(stream: Tensor, c: StackConfig, layer: int = 0, embed: EmbedConfig | None = None) -> None:
+    """Raise unless this is a residual stream as it enters that layer; `embed` says what else could be meant."""
     n, width = entering(c, layer)
     if stream.ndim != 3 or stream.shape[-1] != width or n not in (None, stream.shape[1]):
         where = "" if n is None else f" that enters layer {layer}"
-        raise ValueError(
-            f"a residual stream{where} is [batch, {n or 'pos'}, {width}], not {tuple(stream.shape)}"
-        )
+        found = f"{tuple(stream.shape)}{images.instead(embed)}"
+        raise ValueError(f"a residual stream{where} is [batch, {n or 'pos'}, {width}], not {found}")
 
 
 def n_positions(embed: EmbedConfig, given: ModelInputs) -> int:

@@ -12,7 +12,7 @@ Letters: b batch, p position, v vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from lens import sounds
 from lens.arguments import check_causal, check_ids
 from lens.arguments import inputs as inputs_of
-from lens.inputs import ModelInputs
+from lens.inputs import ModelInputs, token_ids
 from lens.progress import Progress, silent
 from lens.taps import OFF, Edits, Taps
 from lens.text import to_tokens, tokenizer_of
@@ -141,6 +141,8 @@ class Stream:
         if not all(stop):
             raise ValueError("a stop string is empty; every text contains it")
         self.model, self.limit, self.stop = model, max_new_tokens, stop
+        if model.cfg.source is None and (isinstance(inputs, Mapping) or token_ids(inputs) is not None):
+            inputs = model.to_inputs(inputs)
         self.given: Any = inputs
         self.source = None
         if model.cfg.source is not None:

@@ -13,31 +13,72 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lens.inputs import Array, ModelInputs
 
 if TYPE_CHECKING:
-    from lens.config import ModelConfig
+    from lens.config import EmbedConfig, ModelConfig, PatchConfig
     from lens.model import Transformer
 
 
 def to_inputs(model: Transformer, given: Any) -> ModelInputs:
-    """One or several pictures: Pillow's images, or arrays [y, x, c] or [y, x] of 0 to 255, of any size.
+    """One or several pictures: Pillow's images, or arrays [y, x, c], [c, y, x] or [y, x] of whole numbers from 0 to
+    255, of any size. They become coloured, or grey for a model of one channel; what is transparent counts as opaque.
 
     Raises:
         ValueError: they are something else, the checkpoint names no processor, or Pillow is not installed.
     """
-    return ModelInputs(image=pixels(model, _pictures(model, given))["pixel_values"]).to(model.device)
+    return ModelInputs(image=pixels(model, _several(model, given))["pixel_values"]).to(model.device)
 
 
-def _pictures(model: Transformer, given: Any) -> list[Any]:
-    several = given if isinstance(given, list) else [given]
+def _several(model: Transformer, given: Any) -> list[Any]:
+    several = list(given) if isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 4 else [given]
     if not several or not all(isinstance(one, Array | Tensor) for one in several):
         kind = type(several[0]).__name__ if several else "an empty list"
         raise ValueError(f"{model.cfg.name} reads images, arrays or pictures of Pillow, not {kind}")
     return several
+
+
+def _picture(given: Any, n_channels: int, name: str) -> Any:
+    """One picture of Pillow in the channels that a model reads.
+
+    Raises:
+        ValueError: it is an array of another shape or type, or a picture of more than 8 bits per channel.
+    """
+    from PIL import Image
+
+    if isinstance(given, Image.Image):
+        if given.mode[0] in "IF":
+            raise ValueError(
+                f"{name} reads pictures of 8 bits per channel, not of mode {given.mode!r}: convert it first"
+            )
+        return given.convert("L" if n_channels == 1 else "RGB")
+    pixels = np.asarray(given.cpu() if isinstance(given, Tensor) else given)
+    if pixels.ndim == 3 and pixels.shape[-1] not in _CHANNELS and pixels.shape[0] in _CHANNELS:
+        pixels = pixels.transpose(1, 2, 0)
+    whole = pixels.dtype.kind in "iu" and pixels.size and pixels.min() >= 0 and pixels.max() <= 255
+    if not whole or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in _CHANNELS):
+        of = f"{list(pixels.shape)} {pixels.dtype}"
+        raise ValueError(
+            f"{name} reads arrays [y, x, channel] or [y, x] of whole numbers 0 to 255 as pictures, not {of}; give what "
+            "is scaled already as a tensor [batch, channel, y, x]"
+        )
+    grey = pixels.ndim == 3 and pixels.shape[-1] == 1
+    made = Image.fromarray((pixels[..., 0] if grey else pixels).astype(np.uint8))
+    return made.convert("L" if n_channels == 1 else "RGB")
+
+
+_CHANNELS = (1, 3, 4)
+"""Grey, coloured, or coloured with transparency."""
+
+
+def is_picture(given: Any, cfg: ModelConfig) -> bool:
+    """Are these pixels as pictures have them, of a model that reads images?"""
+    takes = cfg.embed.patches is not None or reads(cfg)
+    return takes and isinstance(given, Tensor) and given.dtype == torch.uint8 and given.ndim in (2, 3, 4)
 
 
 def reads(cfg: ModelConfig) -> bool:
@@ -58,7 +99,7 @@ def source(model: Transformer, given: Any) -> ModelInputs:
     """
     if isinstance(given, Tensor) and given.ndim == 4 and given.is_floating_point():
         return ModelInputs(image=given)
-    made = pixels(model, _pictures(model, given))
+    made = pixels(model, _several(model, given))
     mask = made.get("pixel_mask")
     return ModelInputs(image=made["pixel_values"], mask=None if mask is None else mask.bool()).to(
         model.device
@@ -111,6 +152,8 @@ def pixels(model: Transformer, pictures: list[Any]) -> Mapping[str, Tensor]:
         )
     if find_spec("PIL") is None:
         raise ValueError(f"pictures are read with Pillow, which is not installed; or give pixels {size}")
+    n_channels = cfg.n_channels if cfg else 3
+    pictures = [_picture(one, n_channels, model.cfg.name) for one in pictures]
     processor = _processor(json.dumps(model.preprocessing), model.cfg.family)
     return processor(images=pictures, return_tensors="pt")
 
@@ -134,3 +177,23 @@ def _processor(settings: str, model_type: str) -> Any:
             raise ValueError(
                 f"preprocessor_config.json: no image processor {named or model_type!r}"
             ) from error
+
+
+def check_size(image: Tensor | None, cfg: PatchConfig, name: str) -> None:
+    """Raise unless these are images of the size that the model reads."""
+    size = ("batch", cfg.n_channels, *cfg.image_size)
+    wanted = f"{name} reads images [{', '.join(map(str, size))}]"
+    if image is None:
+        raise ValueError(f"{wanted}, and was given something else")
+    if image.ndim != 4 or tuple(image.shape[1:]) != size[1:] or not image.is_floating_point():
+        raise ValueError(f"{wanted} of floating type, not {tuple(image.shape)} {image.dtype}")
+
+
+def instead(embed: EmbedConfig | None) -> str:
+    """What floats could have been meant to be, beside a residual stream."""
+    if embed is None or (embed.patches is None and not embed.of_tokens):
+        return ""
+    if embed.patches is None:
+        return "; token ids are whole numbers"
+    n_channels, (rows, columns) = embed.patches.n_channels, embed.patches.image_size
+    return f"; images are [batch, {n_channels}, {rows}, {columns}]"

@@ -6,13 +6,23 @@ Letters: b batch, p position, k cached and new positions, d d_model. Shapes are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lens.encoded import Encoded
+from lens.nearest import unknown
+
+OF_TOKENIZERS = {
+    "input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types", "global_attention_mask": "global_tokens",
+    "pixel_values": "image", "pixel_mask": "mask", "input_features": "mel", "decoder_input_ids": "ids",
+    "decoder_attention_mask": "mask",
+}  # fmt: skip
+"""What Hugging Face's tokenizers and processors make, by the name of our field."""
 
 
 @runtime_checkable
@@ -80,3 +90,58 @@ class ModelInputs:
         elif source is not None:
             source = source.map(lambda x: x.to(device))
         return ModelInputs(**moved, source=source)
+
+
+def token_ids(given: Any) -> Tensor | None:
+    """A list, lists of the same length or an array of whole numbers as ids; None of anything else.
+
+    Raises:
+        ValueError: lists of ids have several lengths.
+    """
+    if isinstance(given, Tensor):
+        return given
+    if isinstance(given, list) and given and all(isinstance(row, list) and _whole(row) for row in given):
+        if len(lengths := {len(row) for row in given}) > 1:
+            raise ValueError(
+                f"rows of ids have {min(lengths)} to {max(lengths)} tokens: pad them to one length, and say which "
+                "are real in `attention_mask` or `ModelInputs.mask`"
+            )
+        return torch.tensor(given)
+    if isinstance(given, list) and _whole(given):
+        return torch.tensor(given)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "iu":
+        return torch.tensor(given.astype(np.int64))
+    return None
+
+
+def _whole(row: list[Any]) -> bool:
+    return bool(row) and all(isinstance(i, int) and not isinstance(i, bool) for i in row)
+
+
+def from_mapping(given: Mapping[str, Any], *, encodes: bool) -> ModelInputs:
+    """What a Hugging Face tokenizer or processor made, as inputs; `encodes` of an encoder–decoder.
+
+    Raises:
+        ValueError: it holds something else, or lists of several lengths.
+    """
+    sides: dict[bool, dict[str, Any]] = {False: {}, True: {}}
+    for key, value in given.items():
+        if key not in OF_TOKENIZERS or (key.startswith("decoder_") and not encodes):
+            raise ValueError(unknown("field", key, OF_TOKENIZERS, of="inputs that a model reads"))
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(_rows(key, value)))
+        name = OF_TOKENIZERS[key]
+        as_flags = name in ("mask", "global_tokens")
+        sides[key.startswith("decoder_")][name] = tensor.bool() if as_flags else tensor
+    types = sides[False].get("types")
+    if types is not None and not bool(types.any()):
+        del sides[False]["types"]  # tokenizers tell of types to models that have none
+    if not encodes:
+        return ModelInputs(**sides[False])
+    return ModelInputs(**sides[True], source=ModelInputs(**sides[False]))
+
+
+def _rows(key: str, value: Any) -> Any:
+    """Rows that make a rectangle."""
+    if isinstance(value, list) and len({len(row) if isinstance(row, list) else -1 for row in value}) > 1:
+        raise ValueError(f"rows of {key!r} have several lengths: ask the tokenizer for padding=True")
+    return value

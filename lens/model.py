@@ -37,7 +37,7 @@ from lens.taps import OFF, AnyTaps, Edits, Halt, Taps
 from lens.unembed import LogitsAt, Unembed, positions
 from lens.uninitialised import Uninitialised
 
-Inputs = str | list[Any] | Tensor | Array | ModelInputs
+Inputs = str | list[Any] | Mapping[str, Any] | Tensor | Array | ModelInputs
 
 
 class Transformer(nn.Module):
@@ -136,8 +136,8 @@ class Transformer(nn.Module):
         without one the last residual stream, [b, p, d].
 
         Args:
-            inputs: text, texts, pairs of texts, ids [b, p] or [p], pictures, waveforms, or what `to_inputs`
-                gives; with `start_at_layer` > 0, a residual stream [b, p, d].
+            inputs: text, texts, pairs of texts, ids [b, p] or [p], pictures, waveforms, or what `to_inputs` or
+                a Hugging Face tokenizer gives; with `start_at_layer` > 0, a residual stream [b, p, d].
             attention_mask: True (1) where a token is real, over cached and new positions, or where a pixel is.
                 Texts of different lengths, and pictures of different sizes, are padded and masked by themselves.
             taps: what this run reads and edits.
@@ -316,7 +316,7 @@ class Transformer(nn.Module):
         return text.to_tokens(self, texts, prepend_bos)[0]
 
     def to_inputs(
-        self, texts: Inputs, prepend_bos: bool | None = None, targets: str | list[str] | Tensor | None = None
+        self, texts: Inputs, prepend_bos: bool | None = None, targets: Inputs | None = None
     ) -> ModelInputs:
         """Text, texts, pairs, ids, pictures or sounds as one value that every way of running takes; see
         `lens.text.to_inputs`.
@@ -324,7 +324,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: as `to_tokens`; or ids do not fit the model.
         """
-        if isinstance(texts, ModelInputs) or (isinstance(texts, Tensor) and targets is None):
+        if targets is None and isinstance(texts, ModelInputs | Tensor):
             return arguments.inputs(self, texts, None, 0)
         return text.to_inputs(self, texts, prepend_bos, targets)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from lens import images, sounds
-from lens.inputs import ModelInputs
+from lens.inputs import ModelInputs, from_mapping, token_ids
 
 if TYPE_CHECKING:
     from lens.config import ModelConfig
@@ -49,9 +50,11 @@ def to_tokens(
 def to_inputs(
     model: Transformer, texts: Any, prepend_bos: bool | None = None, targets: Any = None
 ) -> ModelInputs:
-    """A text, texts, or pairs of texts as a model's inputs; pairs come with their tokens' types.
+    """A text, texts, pairs of texts in a list, or ids as a model's inputs; pairs come with their tokens' types.
 
-    Models of images read pictures (`lens.images`), encoders of sounds waveforms or mel frames (`lens.sounds`).
+    Ids are a tensor, an array, a list, or lists of the same length. Models of images read pictures (`lens.images`),
+    encoders of sounds waveforms or mel frames (`lens.sounds`). What a Hugging Face tokenizer or processor makes
+    (`input_ids`, `attention_mask`, …) is taken as it is.
 
     An encoder–decoder reads texts or sounds as sources. `targets` (texts, or ids) are what it is to say: its
     decoder reads them moved by one, behind the token that begins a text, so that logits at a position are about
@@ -60,12 +63,25 @@ def to_inputs(
     Raises:
         ValueError: as `to_tokens`; or pairs and `prepend_bos`, or targets and no encoder, which do not go together.
     """
+    if isinstance(texts, Mapping) and sounds.reads(model.cfg) and "array" in texts:
+        texts = sounds.recorded(texts, model.cfg.name)
+    elif isinstance(texts, Mapping):
+        texts = from_mapping(texts, encodes=model.cfg.source is not None)
+        if targets is None:
+            return model.to_inputs(texts)
+        texts = texts.source or texts
     if model.cfg.source is not None:
         return _with_targets(model, _source(model, texts, prepend_bos), targets)
     if targets is not None:
         raise ValueError(f"{model.cfg.name} has no encoder: give source and target as one text")
     if model.cfg.embed.patches is not None:
         return images.to_inputs(model, texts)
+    if (given := token_ids(texts)) is not None:
+        return model.to_inputs(given)
+    if isinstance(texts, tuple) and _is_pair(texts):
+        raise ValueError(
+            "a pair of texts stands in a list, as [(first, second)]; so do two texts, as [one, other]"
+        )
     if not isinstance(texts, list) or not all(_is_pair(pair) for pair in texts) or not texts:
         ids, mask = to_tokens(model, texts, prepend_bos)
         return ModelInputs(ids=ids, mask=mask)
@@ -79,12 +95,14 @@ def to_inputs(
 
 
 def _source(model: Transformer, given: Any, prepend_bos: bool | None) -> ModelInputs:
+    if isinstance(given, ModelInputs):
+        return given.source if isinstance(given.source, ModelInputs) else given
     if sounds.reads(model.cfg):
         return sounds.source(model, given)
     if images.reads(model.cfg):
         return images.source(model, given)
-    if isinstance(given, Tensor):
-        return ModelInputs(ids=given[None] if given.ndim == 1 else given)
+    if (ids := token_ids(given)) is not None:
+        return ModelInputs(ids=ids[None] if ids.ndim == 1 else ids)
     ids, mask = to_tokens(model, given, prepend_bos)
     return ModelInputs(ids=ids, mask=mask)
 
@@ -109,7 +127,9 @@ def _with_targets(model: Transformer, source: ModelInputs, targets: Any) -> Mode
     if model.cfg.embed.empty:
         raise ValueError(f"{model.cfg.name} finds objects and says no text: it takes no targets")
     start = start[:, :1]
-    ids, mask = (targets, None) if isinstance(targets, Tensor) else to_tokens(model, targets)
+    given = token_ids(targets)
+    ids, mask = to_tokens(model, targets) if given is None else (given.to(model.device), None)
+    ids = ids[None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or len(ids) != source.n_rows:
         what = len(ids) if ids.ndim == 2 else f"{tuple(ids.shape)} ids of"
         raise ValueError(f"there are {source.n_rows} sources and {what} targets")

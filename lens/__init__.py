@@ -12,11 +12,16 @@ from lens.model import Transformer
 from lens.taps import OFF, Taps
 
 if TYPE_CHECKING:
-    from lens.compat import HookedTransformer, HookedTransformerConfig  # noqa: F401  # found by __getattr__
+    from lens.compat import (  # noqa: F401  # found by __getattr__
+        HookedEncoder,
+        HookedEncoderDecoder,
+        HookedTransformer,
+        HookedTransformerConfig,
+    )
 
 __all__ = ["OFF", "ActivationCache", "KeyValues", "ModelConfig", "Taps", "Transformer", "load", "save"]
 
-DROP_IN = ("HookedTransformer", "HookedTransformerConfig")
+DROP_IN = ("HookedTransformer", "HookedEncoder", "HookedEncoderDecoder", "HookedTransformerConfig")
 """TransformerLens's classes on this core (`lens.compat`), imported where they are asked for."""
 
 

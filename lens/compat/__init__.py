@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lens.compat.cache import ActivationCache
     from lens.compat.config import HookedTransformerConfig
+    from lens.compat.encoder import BertNextSentencePrediction, HookedEncoder
+    from lens.compat.encoder_decoder import HookedEncoderDecoder
     from lens.compat.factored_matrix import FactoredMatrix, composition_scores
     from lens.compat.hook_points import HookPoint
     from lens.compat.installing import install, installed, uninstall
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActivationCache",
+    "BertNextSentencePrediction",
     "FactoredMatrix",
     "HookPoint",
+    "HookedEncoder",
+    "HookedEncoderDecoder",
     "HookedTransformer",
     "HookedTransformerConfig",
     "Output",
@@ -36,6 +41,9 @@ _WHERE = {
     "FactoredMatrix": "factored_matrix",
     "composition_scores": "factored_matrix",
     "HookPoint": "hook_points",
+    "HookedEncoder": "encoder",
+    "HookedEncoderDecoder": "encoder_decoder",
+    "BertNextSentencePrediction": "encoder",
     "Slice": "slices",
     "install": "installing",
     "installed": "installing",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lens.config import EmbedConfig, ModelConfig, Rotary, StackConfig, UnembedConfig
+from lens.config import Buckets, EmbedConfig, ModelConfig, Rotary, StackConfig, UnembedConfig
 from lens.mlp import ACTIVATIONS
 from lens.nearest import unknown
 
@@ -200,6 +200,7 @@ def described(cfg: ModelConfig, **known: Any) -> HookedTransformerConfig:
         "d_vocab": cfg.embed.d_vocab, "d_vocab_out": cfg.embed.d_vocab if u is None else u.d_vocab,
         "normalization_type": kind, "attention_dir": "causal" if c.causal else "bidirectional",
         "positional_embedding_type": "standard" if table is None else "rotary", "gated_mlp": c.gated,
+        "decoder_start_token_id": cfg.start_token,
         "rotary_dim": None if table is None else table.dim, "rotary_base": 10000 if table is None else table.theta,
         "rotary_adjacent_pairs": table is not None and table.interleaved, "parallel_attn_mlp": c.parallel,
         "n_key_value_heads": None if c.n_kv_heads == c.n_heads else c.n_kv_heads, "use_qk_norm": c.qk_norm == "head",
@@ -212,6 +213,12 @@ def described(cfg: ModelConfig, **known: Any) -> HookedTransformerConfig:
         "num_experts": None if c.experts is None else c.experts.n,
         "experts_per_token": None if c.experts is None else c.experts.top_k,
     }  # fmt: skip
+    if isinstance(c.relative, Buckets):
+        found |= {
+            "positional_embedding_type": "relative_positional_bias", "relative_attention_num_buckets": c.relative.n,
+            "relative_attention_max_distance": c.relative.max_distance,
+            "tie_word_embeddings": u is not None and u.scale != 1,
+        }  # fmt: skip
     return HookedTransformerConfig(**{**found, **known})
 
 

@@ -36,7 +36,7 @@ def continued(
     Raises:
         ValueError: an option is out of range, or prompt and new tokens do not fit the context.
     """
-    _check(temperature, top_k, top_p, return_type)
+    check_sampling(temperature, top_k, top_p, return_type)
     words = isinstance(input, str | list) and not (
         isinstance(input, list) and input and isinstance(input[0], int)
     )
@@ -46,7 +46,7 @@ def continued(
     if ids is None:
         raise ValueError("generation continues text or token ids, not a residual stream")
     model.frame(ids.shape[1] + max_new_tokens - 1)  # raises if it cannot fit
-    ends, fill = _ends(model, stop_at_eos, eos_token_id)
+    stops, fill = ends(model, stop_at_eos, eos_token_id)
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     past = model.new_past() if use_past_kv_cache else None
     said, step = ids, ids
@@ -54,11 +54,11 @@ def continued(
         given = ModelInputs(ids=step, mask=mask)
         logits = model(given, past=past, logits_at=-1)[:, 0]
         token = sample_logits(logits, top_k, top_p, temperature if do_sample else 0.0, freq_penalty, said)
-        if ends:
+        if stops:
             token = torch.where(ended, fill, token)
-            ended = ended | torch.isin(token, torch.tensor(ends, device=token.device))
+            ended = ended | torch.isin(token, torch.tensor(stops, device=token.device))
         said = torch.cat([said, token[:, None].to(said.dtype)], 1)
-        if ends and bool(ended.all()):
+        if stops and bool(ended.all()):
             break
         if past is None:
             step = said
@@ -102,7 +102,7 @@ def sample_logits(
     return torch.multinomial(logits.softmax(-1), 1)[:, 0]
 
 
-def _ends(model: HookedTransformer, stop: bool, given: int | Sequence[int] | None) -> tuple[list[int], int]:
+def ends(model: Any, stop: bool, given: int | Sequence[int] | None) -> tuple[list[int], int]:
     """Tokens that end a row, and the one that fills it up: the tokenizer's own where several are given."""
     if not stop:
         return [], 0
@@ -116,7 +116,10 @@ def _ends(model: HookedTransformer, stop: bool, given: int | Sequence[int] | Non
     return list(given), given[0] if own is None else own
 
 
-def _check(temperature: float, top_k: int | None, top_p: float | None, return_type: str | None) -> None:
+def check_sampling(
+    temperature: float, top_k: int | None, top_p: float | None, return_type: str | None
+) -> None:
+    """Raise unless every option is in its range."""
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}; it must be 0 (greedy) or above")
     if top_k is not None and top_k < 1:

@@ -15,7 +15,7 @@ from lens.compat.config import INIT_MODES, HookedTransformerConfig
 from lens.compat.layout import Entry, entries
 from lens.config import ModelConfig
 from lens.nearest import unknown
-from lens.parameters import shapes_of
+from lens.parameters import aliases_of, shapes_of
 from lens.processing import State
 
 
@@ -37,12 +37,20 @@ def initial_weights(cfg: ModelConfig, c: HookedTransformerConfig) -> State:
         if entry.ours not in shapes:
             continue
         shape = shapes[entry.ours]
-        if entry.norm or entry.ours.endswith(".bias") or "W_" not in entry.theirs:
+        if not _random(entry):
             found[entry.ours] = torch.zeros(shape) if entry.ours.endswith(".bias") else torch.ones(shape)
         else:
             theirs = torch.empty(entry.there(torch.empty(shape, device="meta")).shape, dtype=c.dtype)
             found[entry.ours] = entry.here(_drawn(theirs, c, generator))
+    found |= {name: found[same] for name, same in aliases_of(cfg).items() if same in found}
     return {name: x.to(c.dtype) for name, x in found.items()}
+
+
+def _random(entry: Entry) -> bool:
+    """Is this a matrix, rather than a bias or a part of a norm?"""
+    name = entry.theirs.rsplit(".", 1)[-1]
+    matrix = name.lstrip("_").startswith("W") or "rel_pos_bias" in entry.theirs
+    return matrix and not entry.norm and not entry.ours.endswith(".bias")
 
 
 def _place(entry: Entry) -> tuple[int, ...]:

@@ -22,8 +22,9 @@ from typing import Any
 
 PACKAGE = "transformer_lens"
 TOLD = (
-    "transformer_lens: HookedTransformer, HookedTransformerConfig, ActivationCache, FactoredMatrix, HookPoint, "
-    "patching and utils are now those of lens.compat (lens.compat.uninstall() undoes this)"
+    "transformer_lens: HookedTransformer, HookedEncoder, HookedEncoderDecoder, HookedTransformerConfig, "
+    "ActivationCache, FactoredMatrix, HookPoint, patching and utils are now those of lens.compat "
+    "(lens.compat.uninstall() undoes this)"
 )
 _MISSING: Any = object()
 _lock = threading.Lock()
@@ -85,7 +86,16 @@ def _put(where: Any, name: str, value: Any) -> None:
 
 def _modules() -> dict[str, ModuleType]:
     """The modules of that package that become ours, by name."""
-    from lens.compat import cache, config, factored_matrix, hook_modules, model, slices
+    from lens.compat import (
+        cache,
+        config,
+        encoder,
+        encoder_decoder,
+        factored_matrix,
+        hook_modules,
+        model,
+        slices,
+    )
     from lens.mlp import MLP
 
     theirs = import_module(f"{PACKAGE}.hook_points")
@@ -104,6 +114,9 @@ def _modules() -> dict[str, ModuleType]:
         "hook_points": hooks,
         "utils": utils,
         "HookedTransformer": {**hooked, "Loss": Any, "SingleLoss": Any, "LossPerToken": Any},
+        "HookedEncoder": {"HookedEncoder": encoder.HookedEncoder},
+        "HookedEncoderDecoder": {"HookedEncoderDecoder": encoder_decoder.HookedEncoderDecoder},
+        "BertNextSentencePrediction": {"BertNextSentencePrediction": encoder.BertNextSentencePrediction},
         "HookedTransformerConfig": {"HookedTransformerConfig": config.HookedTransformerConfig},
         "ActivationCache": {"ActivationCache": cache.ActivationCache},
         "FactoredMatrix": {"FactoredMatrix": factored_matrix.FactoredMatrix},
@@ -129,7 +142,10 @@ def _module(name: str, values: dict[str, Any]) -> ModuleType:
 
 def _names(modules: dict[str, ModuleType]) -> dict[str, Any]:
     """What the package itself gives: classes under the names of their modules, other modules as they are."""
-    classes = ("HookedTransformer", "HookedTransformerConfig", "ActivationCache", "FactoredMatrix")
+    classes = (
+        "HookedTransformer", "HookedEncoder", "HookedEncoderDecoder", "BertNextSentencePrediction",
+        "HookedTransformerConfig", "ActivationCache", "FactoredMatrix",
+    )  # fmt: skip
     found: dict[str, Any] = {name: getattr(modules[name], name) for name in classes}
     store = "HookedTransformerKeyValueCache"
     found[store] = getattr(modules["past_key_value_caching"], store)

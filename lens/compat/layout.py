@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lens.config import ModelConfig
+from lens.config import ModelConfig, StackConfig
 from lens.nearest import unknown
-from lens.parameters import shapes_of
-from lens.processing import State, with_biases
+from lens.parameters import aliases_of, shapes_of
+from lens.processing import State
 
 Change = Callable[[Tensor], Tensor]
 IGNORED = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "alibi")
@@ -28,7 +28,8 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _turned(x: Tensor) -> Tensor:
+def turned(x: Tensor) -> Tensor:
+    """A map as [in, out] instead of [out, in], and back."""
     return x.T.contiguous()
 
 
@@ -50,7 +51,7 @@ def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = F
     Raises:
         ValueError: the layout has no place for a weight; the message names it.
     """
-    shapes, like = shapes_of(with_biases(cfg, state)[0]), state["embed.tokens.weight"]
+    shapes, like = shapes_of(_with_biases(cfg)), state["embed.tokens.weight"]
     found: State = {}
     for entry in entries(cfg):
         x = state.get(entry.ours)
@@ -79,11 +80,7 @@ def from_layout(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[ModelC
     for name in weights:
         if name not in known and name.rsplit(".", 1)[-1] not in IGNORED:
             raise ValueError(unknown("weight", name, known, of=cfg.name))
-    full = replace(
-        cfg,
-        stack=replace(cfg.stack, attn_bias=frozenset("qkvo"), mlp_bias=True),
-        unembed=None if cfg.unembed is None else replace(cfg.unembed, bias=True),
-    )
+    full = _with_biases(cfg)
     shapes, state = shapes_of(full), State()
     like = next(iter(weights.values()))
     for entry in known.values():
@@ -96,7 +93,19 @@ def from_layout(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[ModelC
             state[entry.ours] = (torch.zeros if zero else torch.ones)(shapes[entry.ours], dtype=like.dtype)
         else:
             raise ValueError(f"{cfg.name} needs a weight {entry.theirs!r}, which is not there")
-    return _without_zeros(cfg, full, state)
+    state |= {name: state[same] for name, same in aliases_of(cfg).items() if same in state}
+    return _without_zeros(cfg, state)
+
+
+def _with_biases(cfg: ModelConfig) -> ModelConfig:
+    """The same with a bias on every map."""
+
+    def biased(c: StackConfig) -> StackConfig:
+        return replace(c, attn_bias=frozenset("qkvo"), mlp_bias=True)
+
+    source = None if cfg.source is None else replace(cfg.source, stack=biased(cfg.source.stack))
+    unembed = None if cfg.unembed is None else replace(cfg.unembed, bias=True)
+    return replace(cfg, stack=biased(cfg.stack), source=source, unembed=unembed)
 
 
 def _gated(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -124,20 +133,23 @@ def _back(entry: Entry, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return found
 
 
-def _without_zeros(cfg: ModelConfig, full: ModelConfig, state: State) -> tuple[ModelConfig, State]:
+def _without_zeros(cfg: ModelConfig, state: State) -> tuple[ModelConfig, State]:
     """Leave out biases that the model did not have and that are zero."""
 
     def empty(*ends: str) -> bool:
         return not any(bool(x.any()) for name, x in state.items() if name.endswith(ends))
 
-    attention = {r for r in "qkvo" if r in cfg.stack.attn_bias or not empty(f".attn.{r}.bias")}
-    maps = (".gate.bias", ".up.bias", ".down.bias")
-    mlp = cfg.stack.mlp_bias or not empty(*maps)
+    def kept(c: StackConfig) -> StackConfig:
+        attention = {r for r in "qkvo" if r in c.attn_bias or not empty(f"attn.{r}.bias")}
+        maps = (".gate.bias", ".up.bias", ".down.bias")
+        mlp = c.mlp_bias or not empty(*maps)
+        return replace(c, attn_bias=frozenset(attention), mlp_bias=mlp)  # type: ignore[arg-type]
+
     unembed = cfg.unembed
     if unembed is not None and not empty("unembed.linear.bias"):
         unembed = replace(unembed, bias=True)
-    stack = replace(full.stack, attn_bias=frozenset(attention), mlp_bias=mlp)  # type: ignore[arg-type]
-    new = replace(cfg, stack=stack, unembed=unembed)
+    source = None if cfg.source is None else replace(cfg.source, stack=kept(cfg.source.stack))
+    new = replace(cfg, stack=kept(cfg.stack), source=source, unembed=unembed)
     wanted = shapes_of(new)
     return new, {name: x for name, x in state.items() if name in wanted}
 
@@ -148,7 +160,12 @@ def entries(cfg: ModelConfig) -> Iterator[Entry]:
     Raises:
         ValueError: the layout has no place for such a model.
     """
+    from lens.compat import encoder_layouts
+
     c, e, u = cfg.stack, cfg.embed, cfg.unembed
+    if encoder_layouts.reads(cfg):
+        yield from encoder_layouts.entries(cfg)
+        return
     odd = {
         "a mixer in attention's place": not c.attends, "two stacks": cfg.source is not None or cfg.vision is not None,
         "factorised embeddings": e.d_embed != c.d_model or (u is not None and u.d_embed != c.d_model),
@@ -174,76 +191,83 @@ def entries(cfg: ModelConfig) -> Iterator[Entry]:
             lambda x: torch.cat([x.new_zeros(offset, x.shape[1]), x]) if offset else x,
         )
     for layer in range(c.n_layers):
-        yield from _block(cfg, layer)
+        yield from of_block(c, f"blocks.{layer}", f"stack.blocks.{layer}")
     if c.final_norm and c.norm != "none":
-        yield from _norm(cfg, "ln_final", "stack.ln_final", True)
+        yield from of_norm(c, "ln_final", "stack.ln_final", True)
     if u is not None:
         yield Entry(
             "unembed.W_U",
             "unembed.linear.weight",
-            lambda x: _turned(x) * u.scale,
-            lambda x: _turned(x) / u.scale,
+            lambda x: turned(x) * u.scale,
+            lambda x: turned(x) / u.scale,
         )
         yield Entry("unembed.b_U", "unembed.linear.bias")
 
 
-def _norm(cfg: ModelConfig, theirs: str, ours: str, foldable: bool) -> Iterator[Entry]:
-    offset = 1 if cfg.stack.norm_unit_offset else 0
+def of_norm(c: StackConfig, theirs: str, ours: str, foldable: bool = False) -> Iterator[Entry]:
+    """Gain and bias of a norm; where it is foldable, they may not be there."""
+    offset = 1 if c.norm_unit_offset else 0
     yield Entry(f"{theirs}.w", f"{ours}.weight", lambda x: x + offset, lambda x: x - offset, norm=foldable)
-    if cfg.stack.norm == "layer":
+    if c.norm == "layer":
         yield Entry(f"{theirs}.b", f"{ours}.bias", norm=foldable)
 
 
-def _block(cfg: ModelConfig, layer: int) -> Iterator[Entry]:
-    c, there, here = cfg.stack, f"blocks.{layer}", f"stack.blocks.{layer}"
+def of_block(c: StackConfig, there: str, here: str) -> Iterator[Entry]:
+    """A block's norms, attention and MLP."""
     if c.norm != "none":
         foldable = "in" in c.norm_placement
         if c.norm_placement & {"in", "add"}:
-            yield from _norm(cfg, f"{there}.ln1", f"{here}.ln1", foldable)
+            yield from of_norm(c, f"{there}.ln1", f"{here}.ln1", foldable)
             if c.d_mlp is not None:
-                yield from _norm(cfg, f"{there}.ln2", f"{here}.{'ln1' if c.shared_norm else 'ln2'}", foldable)
+                second = "ln1" if c.shared_norm else "ln2"
+                yield from of_norm(c, f"{there}.{'ln3' if c.cross else 'ln2'}", f"{here}.{second}", foldable)
         if "out" in c.norm_placement:
-            yield from _norm(cfg, f"{there}.ln1_post", f"{here}.ln1_post", False)
+            yield from of_norm(c, f"{there}.ln1_post", f"{here}.ln1_post")
             if c.d_mlp is not None:
-                yield from _norm(cfg, f"{there}.ln2_post", f"{here}.ln2_post", False)
+                yield from of_norm(c, f"{there}.ln2_post", f"{here}.ln2_post")
+    yield from of_attention(c, f"{there}.attn", f"{here}.attn")
+    if c.d_mlp is not None:
+        yield from _mlp(c, f"{there}.mlp", f"{here}.mlp")
+
+
+def of_attention(c: StackConfig, there: str, here: str) -> Iterator[Entry]:
+    """The maps of attention, and norms of its own."""
     shared = "_" if c.n_kv_heads != c.n_heads else ""
     for letter, under, heads in (
         ("q", "", c.n_heads),
         ("k", shared, c.n_kv_heads),
         ("v", shared, c.n_kv_heads),
     ):
-        ours, name = f"{here}.attn.{letter}", letter.upper()
-        yield Entry(f"{there}.attn.{under}W_{name}", f"{ours}.weight", _split(heads), _joined)
+        ours, name = f"{here}.{letter}", letter.upper()
+        yield Entry(f"{there}.{under}W_{name}", f"{ours}.weight", _split(heads), _joined)
         yield Entry(
-            f"{there}.attn.{under}b_{name}", f"{ours}.bias", lambda x, n=heads: x.unflatten(0, (n, -1)), _flat
+            f"{there}.{under}b_{name}", f"{ours}.bias", lambda x, n=heads: x.unflatten(0, (n, -1)), _flat
         )
     yield Entry(
-        f"{there}.attn.W_O",
-        f"{here}.attn.o.weight",
+        f"{there}.W_O",
+        f"{here}.o.weight",
         lambda x: x.T.unflatten(0, (c.n_heads, -1)).contiguous(),
         lambda x: x.flatten(0, 1).T.contiguous(),
     )
-    yield Entry(f"{there}.attn.b_O", f"{here}.attn.o.bias")
+    yield Entry(f"{there}.b_O", f"{here}.o.bias")
     if c.qk_norm is not None:
         for letter in "qk":
-            yield from _norm(cfg, f"{there}.attn.{letter}_norm", f"{here}.attn.{letter}_norm", False)
-    if c.d_mlp is not None:
-        yield from _mlp(cfg, f"{there}.mlp", f"{here}.mlp")
+            yield from of_norm(c, f"{there}.{letter}_norm", f"{here}.{letter}_norm")
 
 
-def _mlp(cfg: ModelConfig, there: str, here: str) -> Iterator[Entry]:
+def _mlp(c: StackConfig, there: str, here: str) -> Iterator[Entry]:
     pairs = {"in": "up", "gate": "gate", "out": "down"}
-    if not cfg.stack.gated:
+    if not c.gated:
         del pairs["gate"]
-    if cfg.stack.experts is not None:
+    if c.experts is not None:
         yield Entry(f"{there}.W_gate.weight", f"{here}.router.weight")
-        for e in range(cfg.stack.experts.n):
+        for e in range(c.experts.n):
             for name, ours in pairs.items():
                 yield Entry(f"{there}.experts.{e}.W_{name}.weight", f"{here}.experts.{e}.{ours}.weight")
         return
     for name, ours in pairs.items():
-        yield Entry(f"{there}.W_{name}", f"{here}.{ours}.weight", _turned, _turned)
-        yield Entry(f"{there}.b_{name}", f"{here}.{ours}.bias", absent=cfg.stack.gated and name != "out")
+        yield Entry(f"{there}.W_{name}", f"{here}.{ours}.weight", turned, turned)
+        yield Entry(f"{there}.b_{name}", f"{here}.{ours}.bias", absent=c.gated and name != "out")
 
 
 def _split(heads: int) -> Change:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from lens import processing
+from lens.compat import encoder_layouts
 from lens.config import ModelConfig
 from lens.family import read
 from lens.load import best_device, device_of, dtype_of
@@ -30,6 +31,8 @@ OWNERS = {
     r"tiny-stories-(1M|3M|8M|28M|33M)": "roneneldan/TinyStories-{}",
     r"gemma-(2b|7b)(-it)?": "google/gemma-{}{}",
     r"gemma-2-(2b|9b|27b)(-it)?": "google/gemma-2-{}{}",
+    r"bert-(base|large)-(cased|uncased)": "google-bert/bert-{}-{}",
+    r"t5-(small|base|large|3b|11b)": "google-t5/t5-{}",
 }
 """TransformerLens's short names, and where on the Hugging Face hub they are."""
 
@@ -76,23 +79,12 @@ def from_pretrained(
     """
     dtype = options.pop("torch_dtype", dtype)
     revision = options.pop("revision", None)
-    for name in options:
-        if name not in IDLE:
-            raise ValueError(
-                unknown("option", name, (*IDLE, *from_pretrained.__annotations__), of="from_pretrained")
-            )
-    if checkpoint_index is not None or checkpoint_value is not None:
-        raise ValueError("checkpoints of a training are chosen by revision=…, their name on the hub")
+    _check(options, from_pretrained, checkpoint_index, checkpoint_value)
     if n_devices != 1:
         raise ValueError(f"n_devices is {n_devices}; a model is on one device here")
     where = torch.device("cpu") if not move_to_device else None if device is None else device_of(device)
     wanted = dtype_of(dtype)
-    if hf_model is not None:
-        tensors = {name: x.detach().clone() for name, x in hf_model.state_dict().items()}
-        cfg, state = read(hf_model.config.to_dict(), tensors)
-        cfg, about = replace(cfg, name=model_name), {"origin": f"a model of transformers, {model_name}"}
-    else:
-        cfg, state, tokenizer, about = _opened(model_name, revision, tokenizer)
+    cfg, state, tokenizer, about = _opened(model_name, revision, tokenizer, hf_model)
     cfg, state = _shortened(cfg, state, first_n_layers, n_ctx)
     exact = torch.promote_types(wanted, torch.float32)
     state = {name: x.to(exact) for name, x in state.items()}
@@ -109,6 +101,51 @@ def from_pretrained(
     return made
 
 
+def encoder_from_pretrained(
+    cls: type[Any],
+    model_name: str,
+    like: Literal["BERT", "T5"],
+    checkpoint_index: int | None = None,
+    checkpoint_value: int | None = None,
+    hf_model: Any = None,
+    device: torch.device | str | None = None,
+    tokenizer: Any = None,
+    move_to_device: bool = True,
+    dtype: torch.dtype | str = torch.float32,
+    **options: Any,
+) -> Any:
+    """A frozen `HookedEncoder` or `HookedEncoderDecoder`, its weights as they are; arguments as in `from_pretrained`.
+
+    Raises:
+        ValueError: unknown name or option, or a model of another shape; one line says which.
+    """
+    dtype = options.pop("torch_dtype", dtype)
+    revision = options.pop("revision", None)
+    _check(options, encoder_from_pretrained, checkpoint_index, checkpoint_value)
+    where = torch.device("cpu") if not move_to_device else None if device is None else device_of(device)
+    wanted = dtype_of(dtype)
+    cfg, state, tokenizer, about = _opened(model_name, revision, tokenizer, hf_model)
+    if not encoder_layouts.reads(cfg) or (cfg.source is None) != (like == "BERT"):
+        what = "HookedEncoderDecoder" if cfg.source is not None else "HookedTransformer"
+        what = "HookedEncoder" if encoder_layouts.reads(cfg) and cfg.source is None else what
+        raise ValueError(f"{cfg.name} ({cfg.family}) has not the shape of {like}: try {what} or lens.load")
+    made = cls.from_state(cfg, dict(state), device=where or best_device(), dtype=wanted, **about)
+    if tokenizer is not None:
+        made.set_tokenizer(tokenizer)
+    return made
+
+
+def _check(options: dict[str, Any], function: Any, index: int | None, value: int | None) -> None:
+    """Raise for options that are unknown, or have no meaning here."""
+    for name in options:
+        if name not in IDLE:
+            raise ValueError(
+                unknown("option", name, (*IDLE, *function.__annotations__), of="from_pretrained")
+            )
+    if index is not None or value is not None:
+        raise ValueError("checkpoints of a training are chosen by revision=…, their name on the hub")
+
+
 def official_name(model_name: str) -> str:
     """The name on the hub that TransformerLens means; names that it does not shorten come back as they are."""
     for pattern, there in OWNERS.items():
@@ -118,11 +155,16 @@ def official_name(model_name: str) -> str:
 
 
 def _opened(
-    model_name: str, revision: str | None, tokenizer: Any
+    model_name: str, revision: str | None, tokenizer: Any, hf_model: Any
 ) -> tuple[ModelConfig, Any, Any, dict[str, str]]:
     """Configuration, weights, tokenizer, and where they are from."""
     from lens.sources import open_checkpoint
 
+    if hf_model is not None:
+        tensors = {name: x.detach().clone() for name, x in hf_model.state_dict().items()}
+        cfg, state = read(hf_model.config.to_dict(), tensors)
+        about = {"origin": f"a model of transformers, {model_name}"}
+        return replace(cfg, name=model_name), state, tokenizer, about
     name = official_name(str(model_name))
     checkpoint = open_checkpoint(name if revision is None else f"{name}@{revision}")
     cfg, state = read_checkpoint(checkpoint, checkpoint.tensors)

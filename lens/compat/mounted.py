@@ -136,6 +136,7 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
         return_cache_object: bool = True,
         edits: Any = None,
         grad: bool = False,
+        instead: Any = None,
         **model_kwargs: Any,
     ) -> tuple[Any, Any]:
         """What `forward` gives, and the activations asked for.
@@ -149,6 +150,7 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
             pos_slice: keep these query positions only: an int, (start, stop, step), or a list.
             return_cache_object: False for a dictionary.
             edits, grad: the core's; with `grad`, activations are kept with their graph.
+            instead: what runs the model, if it is not called itself.
 
         Raises:
             ValueError: a name is none of this model's, or was named and cannot fire in this run.
@@ -171,7 +173,7 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
 
         backward = {name: self.hook_dict[name].gradient(note) for name in reads} if incl_bwd else None
         taps = Taps(reads, edits, gradients=backward, keep=keep, grad=grad)
-        out = self(inputs, *rest, taps=taps, **model_kwargs)
+        out = (self if instead is None else instead)(inputs, *rest, taps=taps, **model_kwargs)
         if incl_bwd:
             out.backward()
         cache = ActivationCache({**taps.seen, **gradients}, self)

@@ -13,6 +13,7 @@ from lens.compat.hook_points import Board, HookPoint
 from lens.compat.settings import Settings
 from lens.config import ModelConfig
 from lens.model import Transformer
+from lens.parameters import aliases_of
 
 
 class Stored(Transformer):
@@ -37,7 +38,9 @@ class Stored(Transformer):
         folded = settings is not None and str(settings.normalization_type).endswith("Pre")
         hidden = {entry.ours for entry in entries if entry.norm} if folded else set()
         known = {entry.ours: entry.theirs for entry in reversed(entries)}
-        for name, parameter in super().named_parameters("", recurse, remove_duplicate):
+        aliases = aliases_of(vars(self)["cfg"]) if entries else {}
+        for path, parameter in super().named_parameters("", recurse, remove_duplicate):
+            name = aliases.get(path, path)
             if name not in hidden:
                 yield f"{prefix}{'.' if prefix else ''}{known.get(name, name)}", parameter
 

@@ -74,8 +74,13 @@ class Weights(Transformer):
         """W_V W_O of every head, [l, h, d, d]."""
         return FactoredMatrix(self.W_V, self.W_O)
 
+    @property
+    def layers(self) -> list[Any]:
+        """The blocks whose weights are stacked."""
+        return list(self.stack.blocks)
+
     def _attention(self, name: str) -> Tensor:
-        weights = torch.stack([getattr(block.attn, name) for block in self.stack.blocks])
+        weights = torch.stack([getattr(block.attn, name) for block in self.layers])
         shared = name[-1] in "KV" and self.cfg.n_key_value_heads != self.cfg.n_heads
         return (
             weights.repeat_interleave(self.cfg.n_heads // self.cfg.n_key_value_heads, 1)
@@ -87,7 +92,7 @@ class Weights(Transformer):
         if self.cfg.d_mlp is None or self.cfg.stack.experts is not None:
             what = "no MLP" if self.cfg.d_mlp is None else "an MLP per expert"
             raise ValueError(f"{self.cfg.name} has {what} in each block: there is no {name}")
-        return torch.stack([getattr(block.mlp, name) for block in self.stack.blocks])
+        return torch.stack([getattr(block.mlp, name) for block in self.layers])
 
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True

@@ -30,6 +30,7 @@ from circuits.ablation import Ablation, Source
 from circuits.attributed import Attributed
 from circuits.integration import Points, chunked, enough_steps
 from circuits.metrics import Measure, bind, check_gradient, metric_name
+from circuits.pairs import check_kind
 from circuits.relevance import relevance_edits
 from circuits.sweep import Batch, Parts, checkpoint_at, sweep
 from lens.nearest import unknown
@@ -62,6 +63,7 @@ def check_node_site(model: Transformer, site: str) -> None:
     """
     there = [s for s in SITES if full_site(0, s) in model.sites]
     if site in SITES and site not in there:
+        check_kind(model.cfg)
         raise ValueError(f"{model.name} has no {site} to attribute; it has {', '.join(there)}")
     if site not in there:
         raise ValueError(unknown("site to attribute", site, there))

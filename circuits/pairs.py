@@ -227,17 +227,7 @@ class Pairs:
             ValueError: a prompt is longer than the context, or an id is outside the vocabulary; or the model
                 does not predict the next token.
         """
-        if not cfg.causal:
-            raise ValueError(
-                f"{cfg.name} reads texts in both directions; circuits are found in causal models"
-            )
-        if cfg.source is not None:
-            raise ValueError(f"{cfg.name} has an encoder; circuits are found in models of one stack")
-        if cfg.unembed is None:
-            raise ValueError(
-                f"{cfg.name} has no unembedding; circuits are found in models that predict tokens"
-            )
-        check_attention(cfg, "the nodes of a circuit are attention heads")
+        check_kind(cfg)
         limit = min(cfg.n_ctx, cfg.embed.n_positions or cfg.n_ctx)
         if self.n_positions > limit:
             i = int(self.mask.sum(1).argmax())
@@ -388,3 +378,18 @@ def _rectangle(values: Any) -> Tensor:
     if not any(len(row) for row in rows):
         return torch.full((len(rows),), -1)
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
+def check_kind(cfg: ModelConfig) -> None:
+    """Raise unless circuits can be found in such a model.
+
+    Raises:
+        ValueError: it has an encoder, looks in both directions, predicts no tokens or has other mixers than attention.
+    """
+    if cfg.source is not None:
+        raise ValueError(f"{cfg.name} has an encoder; circuits are found in models of one stack")
+    if not cfg.causal:
+        raise ValueError(f"{cfg.name} looks in both directions; circuits are found in causal models")
+    if cfg.unembed is None:
+        raise ValueError(f"{cfg.name} has no unembedding; circuits are found in models that predict tokens")
+    check_attention(cfg, "the nodes of a circuit are attention heads")

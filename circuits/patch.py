@@ -30,6 +30,7 @@ from circuits.ablation import get_ablation
 from circuits.climb import Join, climb
 from circuits.metrics import bind, metric_name
 from circuits.moves import SITES, UNITS, Moves, Where, full_site
+from circuits.pairs import check_kind
 from circuits.spans import Span, span_masks
 from circuits.sweep import Batch, Parts, checkpoint_at, sweep
 from circuits.whole_runs import WholeRuns
@@ -184,6 +185,7 @@ def check_site(model: Transformer, site: str) -> None:
     """
     there = [s for s in SITES if full_site(0, s) in model.sites]
     if site in SITES and site not in there:
+        check_kind(model.cfg)
         raise ValueError(f"{model.name} has no {site} to patch; it has {', '.join(there)}")
     if site not in there:
         raise ValueError(unknown("site to patch", site, there))

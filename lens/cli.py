@@ -104,3 +104,7 @@ def _count(n: int) -> str:
 def main() -> None:
     """The console script."""
     sys.exit(run(app, name="lens"))
+
+
+if __name__ == "__main__":
+    main()

@@ -52,6 +52,11 @@ class MixerConfig(Open):
     endless: ClassVar[bool] = False
     continues: ClassVar[bool] = True
 
+    @property
+    def reads_source(self) -> bool:
+        """Does it look at what an encoder made or was given, and not at the other positions?"""
+        return False
+
     @classmethod
     def of_kind(cls, kind: str) -> type:
         found: Registry[Any] = Registry("lens.mixers", "MIXER", object, "mixer")

@@ -119,6 +119,8 @@ def _of_two(cfg: ModelConfig, source: SourceConfig) -> list[str]:
     """An encoder–decoder: the encoder's lines, then the decoder's."""
     encoder = replace(cfg, embed=source.embed, stack=source.stack, source=None, tied=False)
     lines = [f"encoder: {line}" for line in (_embedding(encoder), _positions(encoder), *_stack(source.stack))]
+    if source.stack.final_norm and source.stack.norm != "none":
+        lines.append("encoder: a final norm")
     shared = "the encoder's embedding" if source.shared else _embedding(cfg)
     decoder = [shared, _positions(cfg), *_stack(cfg.stack)]
     return lines + [f"decoder: {line}" for line in decoder] + _ends(cfg)
@@ -132,7 +134,7 @@ def _stack(c: StackConfig) -> list[str]:
     order = f"{first}, then cross-attention, then MLP" if c.cross else order
     once = f" of {len(set(c.shared))} sets of parameters" if c.shared else ""
     once += " over two streams" if c.streams > 1 else ""
-    kind = f"{c.n_layers} blocks{once}: " + (f"{first} only" if c.d_mlp is None else order)
+    kind = f"{_several(c.n_layers, 'block')}{once}: " + (f"{first} only" if c.d_mlp is None else order)
     own = all(mixer is not None and mixer.mlp is not None for mixer in mixers)
     mlp = [] if own or c.d_mlp is None else [_mlp(c, c.d_mlp)]
     return [f"{kind}{_norms(c)}", *_stages(c), *_mixing(c), *mlp]
@@ -168,7 +170,8 @@ def _embedding(cfg: ModelConfig) -> str:
         (height, width), (h, w) = e.patches.image_size, e.patches.patch_size
         token = ", behind a class token" if e.patches.class_token else ""
         token += "" if e.norm_eps is None else ", normalised"
-        return f"images of {height} × {width} in patches of {h} × {w}, {e.patches.n_channels} channels{token}"
+        channels = _several(e.patches.n_channels, "channel")
+        return f"images of {height} × {width} in patches of {h} × {w}, {channels}{token}"
     if e.mel is not None:
         return f"{e.mel.n_frames:,} frames of {e.mel.n_mels} mel bands, through two convolutions"
     if e.features is not None:
@@ -246,6 +249,8 @@ def _positions(cfg: ModelConfig) -> str:
         kinds.append(f"learned places on a map of {rows} × {columns}, added to the embedding")
     elif cfg.embed.n_positions is not None and not cfg.embed.empty:
         kinds.append("learned positions, added to the embedding")
+    elif cfg.embed.empty:
+        kinds.append("learned positions")
     rotary = next((r for r in cfg.stack.rotary or () if r is not None), None)
     if rotary is not None:
         part = "" if rotary.dim == cfg.d_head else f" on {rotary.dim} of {cfg.d_head} dimensions"
@@ -303,3 +308,7 @@ def _mlp(c: StackConfig, d_mlp: int) -> str:
         return f"{text}: {kind} of {c.experts.d_mlp or d_mlp:,} neurons ({c.act_fn}){both}{rest}"
     least = "" if c.stages is None or c.stages[0].d_mlp == d_mlp else f"{c.stages[0].d_mlp:,} to "
     return f"{kind} of {least}{d_mlp:,} neurons ({c.act_fn})"
+
+
+def _several(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

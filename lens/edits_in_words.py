@@ -27,6 +27,8 @@ def edits_in_words(cfg: ModelConfig) -> list[str]:
 
 def _of_stack(c: StackConfig) -> list[str]:
     reach = "that position and those after it" if c.causal else "all positions"
+    if all(mixer is not None and mixer.reads_source for mixer in c.mixers):
+        reach = "that position alone: positions look at a source, and not at each other"
     local = c.stages is not None or any(isinstance(window, int) for window in c.windows or ())
     lines = [
         f"an edit at one position reaches {reach}{', a window further with each block' if local else ''}"

@@ -41,8 +41,14 @@ def sentence_embeddings(
         edits: site → function of the activation.
 
     Raises:
-        ValueError: the model has no tokenizer, there is no text or an empty one, or a text is too long.
+        ValueError: the model has no tokenizer or is an encoder–decoder, there is no text or an empty one, or a text
+            is too long.
     """
+    if model.cfg.source is not None:
+        raise ValueError(
+            f"{model.cfg.name} answers texts: embeddings of sentences are made by models of one stack"
+        )
+    texts = [texts] if isinstance(texts, str) else list(texts)
     if pooling not in POOLINGS:
         raise ValueError(unknown("pooling", pooling, POOLINGS))
     taps = OFF if edits is None else Taps(edits=edits)

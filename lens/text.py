@@ -23,6 +23,8 @@ def tokenizer_of(model: Transformer) -> Tokenizer:
     Raises:
         ValueError: it has none.
     """
+    if model.tokenizer is None and model.cfg.embed.patches is not None:
+        raise ValueError(f"{model.cfg.name} reads images, and no text")
     if model.tokenizer is None:
         raise ValueError(f"{model.cfg.name} has no tokenizer; give token ids instead of text")
     return model.tokenizer

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lens.nearest import unknown
+from lens.nearest import nearest, unknown
 from lens.sites import NamesFilter, Site, resolve
 from lens.taps import Halt, Taps
 
@@ -29,11 +29,12 @@ MAX_TOKENS = 4096
 
 
 def probed_sites(model: Transformer, sites: NamesFilter) -> list[str]:
-    """The full names that `sites` stands for, in firing order.
+    """The full names that `sites` stands for, in firing order; of an encoder–decoder, those of its encoder, which is
+    what reads texts.
 
     Raises:
-        ValueError: a name that cannot fire in this model, nothing at all, or a site without one vector per
-            position.
+        ValueError: a name that cannot fire in this model, nothing at all, a site without one vector per position, or
+            one whose positions are not the text's.
     """
     _check_shorthand(sites, model)
     names = resolve(sites, model.sites)
@@ -45,7 +46,35 @@ def probed_sites(model: Transformer, sites: NamesFilter) -> list[str]:
                 f"{name!r} cannot be probed: it is [{model.sites[name].shape}], and a probe reads a vector per "
                 "position, such as resid_post or z"
             )
-    return names
+    return names if model.cfg.source is None else _where_texts_are(names, sites, model)
+
+
+def _where_texts_are(names: list[str], sites: NamesFilter, model: Transformer) -> list[str]:
+    """Those of `names` whose positions are a text's tokens; refuses what was named in full and has others.
+
+    They are the encoder's, or where that reads with latents, the decoder's.
+    """
+    assert model.cfg.source is not None
+    latents = model.cfg.source.embed.latents is not None
+    here, there = ("decoder", "encoder") if latents else ("encoder", "decoder")
+    known = [
+        name
+        for name, site in model.sites.items()
+        if (site.part == "source") != latents and _has_vectors(site)
+    ]
+    asked = {
+        name for name in (sites if isinstance(sites, list | tuple) else [sites]) if isinstance(name, str)
+    }
+    read = [name for name in names if name in known]
+    others = [name for name in names if name not in read]
+    refused = [name for name in others if name in asked] or ([] if read else others)
+    if refused:
+        near = nearest(refused[0].replace(there, here, 1), known, 1) or known[-1:]
+        raise ValueError(
+            f"{refused[0]!r} cannot be probed: the tokens of texts are the positions of {model.name}'s {here}; name a "
+            f"site there, such as {near[0]!r}"
+        )
+    return read
 
 
 def _check_shorthand(sites: NamesFilter, model: Transformer) -> None:

@@ -215,8 +215,9 @@ def test_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert said.out == ""
 
 
-def test_as_a_module() -> None:
-    run = [sys.executable, "-m", "lens"]
+@pytest.mark.parametrize("module", ["lens", "lens.cli"])
+def test_as_a_module(module: str) -> None:
+    run = [sys.executable, "-m", module]
     done = subprocess.run([*run, "info", "smolm2"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("lens: 'smolm2' is not a known model")

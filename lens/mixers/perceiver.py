@@ -38,6 +38,10 @@ class Perceiver(MixerConfig):
     kind: Literal["perceiver"] = "perceiver"
     continues: ClassVar[bool] = False
 
+    @property
+    def reads_source(self) -> bool:
+        return self.d_source is not None
+
 
 class PerceiverAttention(Heads):
     """softmax(q kᵀ · scale) v, with keys and values of the source where there is one."""

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from circuits import patch
+from circuits import Pairs, attribute_nodes, patch
 from circuits.moves import UNITS, full_site
 from circuits.patch import SITES
 from lens.progress import Cancelled
 from tests.circuits.naive import KINDS, measure, pairs_for, patched_metric
+from tests.parity import ours
 
 POST_NORM = {"norm_placement": frozenset({"add"})}
 
@@ -89,6 +90,24 @@ def test_bad_sites_are_named(make_tiny):
         patch(model, pairs_for(model), "resid_prev")
     with pytest.raises(ValueError, match="has no mlp_out to patch; it has z, resid_pre"):
         patch(model, pairs_for(model), "mlp_out")
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "message"),
+    [
+        ("bart", "plain", "bart has an encoder; circuits are found in models of one stack"),
+        ("perceiver", "twice", "perceiver has an encoder; circuits are found in models of one stack"),
+        ("vit", "base", "vit looks in both directions; circuits are found in causal models"),
+        ("mamba", "tied", "mamba mixes positions by mamba, not by attention"),
+    ],
+)
+def test_models_without_circuits_are_told_so(family, name, message):
+    """Not that they lack the site that was asked for."""
+    ids = torch.randint(3, 50, (2, 6))
+    pairs = Pairs(clean=ids, corrupt=ids.flip(1), answers=ids[:, 0], wrong=ids[:, 1])
+    for measured in (patch, attribute_nodes):
+        with pytest.raises(ValueError, match=message):
+            measured(ours(family, name), pairs, site="z")
 
 
 @pytest.mark.parametrize("kind", ["grouped", "sandwich", "capped, windows"])

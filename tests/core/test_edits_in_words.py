@@ -54,6 +54,11 @@ def test_how_far_an_edit_reaches() -> None:
     assert said(decoder, "an edit at one position reaches that position and those after it")
     found = moved(decoder, "blocks.0.hook_resid_pre", last)
     assert not found[:AT].any() and found[AT:].all()
+    perceiver = ours("perceiver", "twice", torch.float64)
+    assert said(perceiver, "decoder: an edit at one position reaches that position alone")
+    assert said(perceiver, "encoder: an edit at one position reaches all positions")
+    found = moved(perceiver, "decoder.0.attn.hook_q", "decoder.0.hook_resid_post")
+    assert found[AT] and found.sum() == 1
     assert said(encoder, "an edit at one position reaches all positions")
     assert moved(
         encoder, "blocks.0.hook_resid_pre", f"blocks.{encoder.cfg.n_layers - 1}.hook_resid_post"

@@ -13,6 +13,7 @@ from circuits.pairs import Pairs
 from lens.description import in_words, n_parameters
 from lens.inputs import ModelInputs
 from lens.model import Transformer
+from lens.sentences import sentence_embeddings
 from lens.tokens import Tokenizer
 from tests import zoo
 from tests.parity import ours, prompts
@@ -179,3 +180,10 @@ def test_sites_are_named_as_transformerlens_names_them() -> None:
     assert sites["encoder.2.attn.hook_pattern"].kind == "encoder.attn.hook_pattern"
     cache = model_of("t5").run_with_cache(both())[1]
     assert cache["pattern", 1] is cache["decoder.1.attn.hook_pattern"]
+
+
+def test_no_embeddings_of_what_a_decoder_has_not_read() -> None:
+    with pytest.raises(
+        ValueError, match="bart answers texts: embeddings of sentences are made by models of one"
+    ):
+        sentence_embeddings(ours("bart", "plain"), ["w5 w6"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 
 from lens.config import Buckets, EmbedConfig, ModelConfig, Rotary, StackConfig, UnembedConfig
@@ -141,6 +143,16 @@ class HookedTransformerConfig:
             if name not in known:
                 raise ValueError(unknown("field", name, known, of="HookedTransformerConfig"))
         return cls(**config_dict)
+
+    def is_layer_norm_activation(self) -> bool:
+        """Is there a norm behind the activation function (`solu_ln`)?"""
+        return self.act_fn is not None and self.act_fn.endswith("_ln")
+
+    def set_seed_everywhere(self, seed: int) -> None:
+        """Seed the random states of torch, numpy and Python."""
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields."""

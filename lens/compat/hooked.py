@@ -62,7 +62,7 @@ class Hooked:
             ValueError: a name is none of this model's; the message gives the nearest.
         """
         for point in points(self, name):
-            self.board.add(Attached(point, hook, checked(dir), is_permanent, level), prepend)
+            self.check_and_add_hook(point, point.name, hook, checked(dir), is_permanent, level, prepend)
 
     def add_perma_hook(self: Any, name: NamesFilter, hook: HookFunction, dir: Direction = "fwd") -> None:
         """The same, and `reset_hooks` leaves it there unless told otherwise."""
@@ -206,6 +206,44 @@ class Hooked:
         names = [point.name for point in points(self, names_filter)]
         backward = [(name, keep("_grad")) for name in names] if incl_bwd else []
         return kept, [(name, keep("")) for name in names], backward
+
+    def cache_some(
+        self,
+        cache: dict[str, Tensor] | None,
+        names: NamesFilter,
+        incl_bwd: bool = False,
+        device: torch.device | str | None = None,
+        remove_batch_dim: bool = False,
+    ) -> dict[str, Tensor]:
+        """`add_caching_hooks` with its arguments in another order."""
+        return self.add_caching_hooks(names, incl_bwd, device, remove_batch_dim, cache)
+
+    def cache_all(
+        self,
+        cache: dict[str, Tensor] | None,
+        incl_bwd: bool = False,
+        device: torch.device | str | None = None,
+        remove_batch_dim: bool = False,
+    ) -> dict[str, Tensor]:
+        """`add_caching_hooks` at every ordinary site."""
+        return self.add_caching_hooks(None, incl_bwd, device, remove_batch_dim, cache)
+
+    def check_and_add_hook(
+        self, hook_point: HookPoint, hook_point_name: str, hook: HookFunction, dir: Direction = "fwd",
+        is_permanent: bool = False, level: int | None = None, prepend: bool = False,
+    ) -> None:  # fmt: skip
+        """`add_hook` at one hook point, after `check_hooks_to_add`."""
+        self.check_hooks_to_add(hook_point, hook_point_name, hook, dir, is_permanent, prepend)
+        hook_point.add_hook(hook, dir, is_permanent, level, prepend)
+
+    def check_hooks_to_add(
+        self, hook_point: HookPoint, hook_point_name: str, hook: HookFunction, dir: Direction = "fwd",
+        is_permanent: bool = False, prepend: bool = False,
+    ) -> None:  # fmt: skip
+        """Nothing: every site of a model takes hooks, also where its switch is off. To be overridden."""
+
+    def setup(self) -> None:
+        """Nothing: hook points are there from the start. `hook_dict` and `mod_dict` are what old code asks for."""
 
 
 def points(model: Mounted, names: NamesFilter) -> list[HookPoint]:

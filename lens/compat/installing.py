@@ -93,17 +93,22 @@ def _modules() -> dict[str, ModuleType]:
         encoder_decoder,
         factored_matrix,
         hook_modules,
+        loading,
         model,
+        parts,
         slices,
+        texts,
     )
-    from lens.mlp import MLP
+    from lens.mlp import ACTIVATIONS, MLP
 
     theirs = import_module(f"{PACKAGE}.hook_points")
     root = import_module(f"{PACKAGE}.HookedRootModule").HookedRootModule
     hooks = {**vars(theirs), "HookPoint": hook_modules.HookPoint, "HookedRootModule": root}
     utils = dict(vars(import_module(f"{PACKAGE}.utilities")))
     utils |= {"Slice": slices.Slice, "composition_scores": factored_matrix.composition_scores}
-    utils |= {"FactoredMatrix": factored_matrix.FactoredMatrix}
+    utils |= {"FactoredMatrix": factored_matrix.FactoredMatrix, "ACTIVATION_FN_DICT": ACTIVATIONS}
+    utils |= {"gelu_pytorch_tanh": ACTIVATIONS["gelu_pytorch_tanh"]}
+    utils["get_input_with_manually_prepended_bos"] = texts.begun_by_hand
     hooked = {"HookedTransformer": model.HookedTransformer, "Output": model.Output, "HookedRootModule": root}
     hooked |= {
         "HookedTransformerConfig": config.HookedTransformerConfig,
@@ -121,7 +126,11 @@ def _modules() -> dict[str, ModuleType]:
         "ActivationCache": {"ActivationCache": cache.ActivationCache},
         "FactoredMatrix": {"FactoredMatrix": factored_matrix.FactoredMatrix},
         "past_key_value_caching": stores,
-        "components": {},
+        "loading_from_pretrained": {
+            "get_official_model_name": loading.official_name,
+            "get_pretrained_model_config": loading.pretrained_config,
+        },
+        "components": dict(parts.BY_NAME),
         "components.mlps": {},
         "components.mlps.can_be_used_as_mlp": {"CanBeUsedAsMLP": MLP},
     }
@@ -149,6 +158,13 @@ def _names(modules: dict[str, ModuleType]) -> dict[str, Any]:
     found: dict[str, Any] = {name: getattr(modules[name], name) for name in classes}
     store = "HookedTransformerKeyValueCache"
     found[store] = getattr(modules["past_key_value_caching"], store)
-    return found | {
-        name: modules[name] for name in ("hook_points", "utils", "patching", "past_key_value_caching")
-    }
+    found |= {f"Easy{name.removeprefix('Hooked')}": found[name] for name in (classes[0], classes[4], store)}
+    named = (
+        "hook_points",
+        "utils",
+        "patching",
+        "past_key_value_caching",
+        "loading_from_pretrained",
+        "components",
+    )
+    return found | {name: modules[name] for name in named} | {"loading": modules["loading_from_pretrained"]}

@@ -10,6 +10,7 @@ import torch
 
 from lens import processing
 from lens.compat import encoder_layouts
+from lens.compat.config import HookedTransformerConfig, described
 from lens.config import ModelConfig
 from lens.family import read
 from lens.load import best_device, device_of, dtype_of
@@ -152,6 +153,12 @@ def official_name(model_name: str) -> str:
         if match := re.fullmatch(pattern, model_name):
             return there.format(*(part or "" for part in match.groups()))
     return model_name
+
+
+def pretrained_config(model_name: str, **options: Any) -> HookedTransformerConfig:
+    """What a checkpoint is, in TransformerLens's words; its weights are read, since a part of it shows there alone."""
+    cfg, _, _, _ = _opened(model_name, options.get("revision"), None, options.get("hf_model"))
+    return described(cfg)
 
 
 def _opened(

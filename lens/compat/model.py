@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lens.compat.datapoints import Datapoints
 from lens.compat.ends import PositionEmbed
 from lens.compat.generation import continued
 from lens.compat.loss import next_token_loss
 from lens.compat.mounted import Mounted
+from lens.compat.state_steps import StateSteps
 from lens.compat.texts import Side, Texts
 from lens.generate import generate
 from lens.kv import KeyValues
@@ -39,7 +41,7 @@ class Output(NamedTuple):
     loss: Tensor
 
 
-class HookedTransformer(Mounted, Texts):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
+class HookedTransformer(Mounted, Texts, StateSteps, Datapoints):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     """A language model with TransformerLens's interface; see `Mounted` for its arguments."""
 
     @classmethod

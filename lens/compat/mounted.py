@@ -205,6 +205,13 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
         Transformer.to(self, *args, **options)
         return self._located()
 
+    def move_model_modules_to_device(self) -> None:
+        """Move the model to `cfg.device`."""
+        self.to(self.cfg.hooked.device)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.hook_dict})
+
     def cuda(self, device: Any = None) -> Any:
         """Move the model to a CUDA device."""
         return self.to("cuda" if device is None else device)

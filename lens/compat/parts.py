@@ -3,7 +3,7 @@
 Within a run, a part is the core's. By itself it is given activations alone, makes the masks and positions that it
 needs, and passes through the hooks that act on its model.
 
-Letters: b batch, p position, k key position, h head, d d_model.
+Letters: b batch, p position, k key position, h head, g key/value head, d d_model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from lens.attention import Attention
 from lens.block import Block
 from lens.classifier import Classifier, Pooler
-from lens.compat.ends import Alone, ClassHead, MaskedHead, PooledHead, TokenEmbed, TokenUnembed
+from lens.compat.ends import Alone, ClassHead, MaskedHead, PooledHead, PositionEmbed, TokenEmbed, TokenUnembed
+from lens.compat.factored_matrix import FactoredMatrix
 from lens.compat.hook_points import Board, alone
 from lens.embed import Embed
 from lens.encoded import Encoded
@@ -34,6 +35,9 @@ class HookedNorm(Alone, Norm):
 class HookedMLP(Alone, MLP):
     """A feed-forward network: `block.mlp(block.ln2(resid_mid))`."""
 
+    act_fn = property(lambda self: self.act)
+    d_mlp = property(lambda self: self.up.out_features)
+
 
 class HookedExperts(Alone, MixtureOfExperts):  # type: ignore[override]
     """A mixture of experts in a feed-forward network's place."""
@@ -43,6 +47,14 @@ class HookedAttention(Attention):
     """Attention: `block.attn(x, x, x)` of normalised streams [b, p, d], or of one per head [b, p, h, d]."""
 
     board: Board
+    QK = property(lambda self: FactoredMatrix(self.W_Q, self.by_query_head(self.W_K).mT))  # [h, d, d]
+    OV = property(lambda self: FactoredMatrix(self.by_query_head(self.W_V), self.W_O))  # [h, d, d]
+    attn_scale = property(lambda self: 1 / self.scale)
+    layer_id = property(lambda self: self.layer)
+
+    def by_query_head(self, x: Tensor) -> Tensor:
+        """What key–value heads have [g, …], for each query head [h, …]."""
+        return x.repeat_interleave(self.cfg.n_heads // self.cfg.n_kv_heads, 0)
 
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
         """What attention adds to the stream, [b, p, d].
@@ -122,6 +134,17 @@ PARTS: dict[type[nn.Module], type[nn.Module]] = {
     Pooler: PooledHead,
     Classifier: ClassHead,
 }
+
+
+BY_NAME: dict[str, type] = {
+    "Attention": HookedAttention, "GroupedQueryAttention": HookedAttention, "T5Attention": HookedAttention,
+    "MLP": HookedMLP, "GatedMLP": HookedMLP, "MoE": HookedExperts, "TransformerBlock": HookedBlock,
+    "BertBlock": HookedBlock, "T5Block": HookedBlock, "LayerNorm": HookedNorm, "LayerNormPre": HookedNorm,
+    "RMSNorm": HookedNorm, "RMSNormPre": HookedNorm, "Embed": TokenEmbed, "BertEmbed": TokenEmbed,
+    "Unembed": TokenUnembed, "PosEmbed": PositionEmbed, "BertMLMHead": MaskedHead, "BertNSPHead": ClassHead,
+    "BertPooler": PooledHead,
+}  # fmt: skip
+"""TransformerLens's names of parts, for `isinstance`: they are built by the models, from other arguments."""
 
 
 def alone_as(part: nn.Module, board: Board) -> None:

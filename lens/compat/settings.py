@@ -38,6 +38,9 @@ class Settings(ModelConfig):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.hooked, name)
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.hooked)})
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in SETTABLE:
             known = {field.name for field in fields(HookedTransformerConfig)} | {

@@ -21,6 +21,12 @@ from lens.text import tokenizer_of
 Side = Literal["right", "left"]
 
 
+def begun_by_hand(tokenizer: Any, input: Any) -> Any:
+    """A text or texts with the token in front that begins texts, in words; `tokenizer` may be that token."""
+    bos = tokenizer if isinstance(tokenizer, str) else tokenizer.bos_token
+    return bos + input if isinstance(input, str) else [bos + text for text in input]
+
+
 class Texts(Transformer):
     """What `HookedTransformer` knows of text. `prepend_bos=None` is `cfg.default_prepend_bos`, `padding_side=None`
     is `tokenizer.padding_side`."""

@@ -54,6 +54,10 @@ class Family:
         fields = Fields(self.name, hf, tensors)
         cfg = self.build(fields)
         fields.close()
+        for stack in (cfg.stack, *((cfg.source.stack,) if cfg.source is not None else ())):
+            if stack.experts is not None and not 1 <= stack.experts.top_k <= stack.experts.n:
+                n, k = stack.experts.n, stack.experts.top_k
+                raise ValueError(f"{self.name} config: {k} of {n} experts per token cannot be chosen")
         return replace(cfg, family=self.name, name=str(hf.get("_name_or_path") or self.name), hf=dict(hf))
 
 
@@ -88,7 +92,12 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
     cfg = family.config(hf, tensors.keys())
     aliases = aliases_of(replace(cfg, tied=True))
     computed = computed_of(cfg)
-    state = family.weights(cfg).read(tensors, shapes_of(cfg), optional=[*aliases, *computed])
+    table = family.weights(cfg)
+    try:
+        state = table.read(tensors, shapes_of(cfg), optional=[*aliases, *computed])
+    except ValueError:
+        _check_head(hf, table, tensors)  # which says more, where that is why
+        raise
     for name in computed:
         if name not in state:
             state[name] = sinusoids(*shapes_of(cfg)[name]).to(state[EMBED].dtype)
@@ -98,13 +107,24 @@ def read(hf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[ModelCon
             "the checkpoint has no unembedding (lm_head) and its config says that it is not tied to the "
             "embedding: these are the weights of a model without a language-model head"
         )
-    table = EMBED if cfg.embed.of_tokens else SOURCE
-    tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[table]))
+    embeds = EMBED if cfg.embed.of_tokens else SOURCE
+    tied = not headless and (UNEMBED not in state or identical(state[UNEMBED], state[embeds]))
     if cfg.source is not None and cfg.source.embed.of_tokens and cfg.embed.of_tokens:
         shared = SOURCE not in state or identical(state[SOURCE], state[EMBED])
         cfg = replace(cfg, source=replace(cfg.source, shared=shared))
     cfg = replace(cfg, tied=tied)
     return cfg, state | {name: state[same] for name, same in aliases_of(cfg).items()}
+
+
+def _check_head(hf: Mapping[str, Any], table: Table, names: Collection[str]) -> None:
+    """Raise if all that is not read of a checkpoint stands beside the model, as a task's head does."""
+    unread = [name for name in names if not table.reads(name)]
+    within = {name.partition(".")[0] for name in names} - {name.partition(".")[0] for name in unread}
+    named = hf.get("architectures")
+    if unread and within and named:
+        raise ValueError(
+            f"{named[0]} has a head that the {table.family} family does not read: {unread[0]!r} has no place in it"
+        )
 
 
 def write(

@@ -6,6 +6,7 @@ be harmless, is refused by name: a model that runs with a field silently ignored
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -59,6 +60,13 @@ INERT: dict[str, tuple[Any, ...]] = {
 }
 """Fields that say nothing as long as they have one of these values."""
 
+_SIZE = re.compile(r"\w+_size|num_\w+|n_\w+|d_\w+|\w+_(heads|layers|dim|period)")
+_COUNTS = re.compile(
+    r"(hidden|embed|patch|image|block|window|state)_size|d_(model|kv|ff)|n_embd|dim|num_channels|num_(\w+_)?heads|"
+    r"(num|n|num_hidden|num_decoder|encoder|decoder)_(layers?|heads?)|(attn|expert)_layer_period"
+)
+"""Names of fields that are whole numbers, and those of them of which there must be one at least."""
+
 _REQUIRED: Any = object()
 
 
@@ -86,6 +94,8 @@ class Fields:
         if len({repr(value) for value in given.values()}) > 1:
             pairs = " and ".join(f"{name}={value!r}" for name, value in given.items())
             raise ValueError(f"{self.family} config disagrees with itself: {pairs}")
+        for name, value in given.items():
+            self._check_size(name, value)
         if given:
             return next(iter(given.values()))
         if present and null is not _REQUIRED:
@@ -94,10 +104,22 @@ class Fields:
             raise ValueError(f"{self.family} config has no field {names[0]!r}")
         return default
 
+    def _check_size(self, name: str, value: Any) -> None:
+        """Refuse a size that is no whole number, or of which there are none; lists are left to who reads them."""
+        if not _SIZE.fullmatch(name) or isinstance(value, list | tuple | dict | bool):
+            return
+        least = 1 if _COUNTS.fullmatch(name) else 0
+        if not isinstance(value, int) or value < least:
+            wanted = "a whole number" if value != 0 else "one at least"
+            raise ValueError(f"{self.family} config field {name}={value!r} should be {wanted}")
+
     def number(self, *names: str, default: Any = _REQUIRED, null: Any = _REQUIRED) -> Any:
         """A field as a float (files may state an integer) or None; see `get`."""
         value = self.get(*names, default=default, null=null)
-        return None if value is None else float(value)
+        try:
+            return None if value is None else float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{self.family} config field {names[0]}={value!r} should be a number") from None
 
     def only(self, name: str, *accepted: Any) -> None:
         """Refuse a field whose value is neither null nor one of `accepted`."""
@@ -127,8 +149,15 @@ class Fields:
         """Does the checkpoint have one of these tensors? `unknown` where there is no checkpoint yet."""
         return any(name in self.tensors for name in tensors) if self.tensors else unknown
 
+    @property
+    def chooses(self) -> bool:
+        """Does the checkpoint say which of several texts fits (a model of multiple choice)?"""
+        return any(str(name).endswith("ForMultipleChoice") for name in self.values.get("architectures") or ())
+
     def n_classes(self) -> int:
-        """How many classes a classifier tells apart."""
+        """How many classes a classifier tells apart; the logit of a choice among several texts is one."""
+        if self.chooses:
+            return 1
         names = self.get("id2label", default=None)
         return len(names) if names else int(self.get("num_labels", default=2))
 

@@ -168,6 +168,11 @@ class Table:
         indices = found.groupdict()
         return Match(rule, indices, indices.pop("leaf", None) or "")
 
+    def reads(self, name: str) -> bool:
+        """Has a checkpoint's tensor a place here?"""
+        plain = _OLD_LEAF.sub(lambda m: _OLD_LEAVES[m[0]], name)
+        return any(pattern.fullmatch(plain) for _, pattern in self._sources)
+
     def read(
         self, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], optional: Iterable[str] = ()
     ) -> dict[str, Tensor]:
@@ -253,6 +258,10 @@ class Table:
                 f"checkpoint tensor {name!r} {list(tensor.shape)} does not divide into {wanted or targets[0]}"
             ) from None
         for ours, part in zip(targets, parts, strict=True):
+            if not part.is_floating_point():
+                raise ValueError(
+                    f"checkpoint tensor {name!r} holds {part.dtype}; weights are floating-point numbers"
+                )
             if ours not in shapes:
                 raise ValueError(f"checkpoint tensor {name!r} gives {ours}, which this model does not have")
             if tuple(part.shape) != tuple(shapes[ours]):

@@ -76,6 +76,8 @@ def classifier(f: Fields, *, text: str, token: str = "classifier", pair: str = "
     if f.has("qa_outputs.weight"):
         return ClassifierConfig(n_classes=2, of="token", task="answer")
     of_text = f.has(f"{text}.weight")
+    if f.chooses and not of_text:
+        raise ValueError(f"{f.family}: models of multiple choice are not supported")
     if f.has(f"{token}.weight", "classifier.out_proj.weight"):
         return ClassifierConfig(n_classes=f.n_classes(), of="text" if of_text else "token")
     return None

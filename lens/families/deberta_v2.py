@@ -12,6 +12,7 @@ from lens.config import Disentangled, ModelConfig
 from lens.families import _bert_like as like
 from lens.family import Family
 from lens.fields import Fields
+from lens.nearest import unknown
 from lens.weights import Rule, Table, alias, same, skipped
 
 
@@ -23,6 +24,10 @@ def build(f: Fields) -> ModelConfig:
     f.ignore("conv_act", "conv_groups", "legacy", "pooler_dropout", "cls_dropout", "summary_activation")
     terms = f.get("pos_att_type", default=None) or []
     terms = terms.split("|") if isinstance(terms, str) else terms
+    if strange := [term for term in terms if term not in ("c2p", "p2c")]:
+        raise ValueError(
+            f"deberta_v2 config field pos_att_type: {unknown('term', strange[0], ('c2p', 'p2c'))}"
+        )
     eps = f.number("layer_norm_eps", default=1e-7)
     d_head = f.get("attention_head_size", default=d_model // f.get("num_attention_heads"))
     n_terms = 1 + ("c2p" in terms) + ("p2c" in terms)

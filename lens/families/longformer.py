@@ -21,6 +21,9 @@ def build(f: Fields) -> ModelConfig:
     n_ctx = f.get("max_position_embeddings", default=512) - offset
     n_layers, windows = f.get("num_hidden_layers"), f.get("attention_window", default=512)
     windows = [windows] * n_layers if isinstance(windows, int) else windows
+    if len(windows) != n_layers or any(width < 2 or width % 2 for width in windows):
+        wanted = f"an even number, or one for each of {n_layers} layers"
+        raise ValueError(f"longformer config field attention_window={windows!r} should be {wanted}")
     masked = f.has("lm_head.dense.weight", unknown=True)
     classifier = like.classifier(f, text="classifier.dense")
     if classifier is not None and classifier.task == "answer":

@@ -221,3 +221,94 @@ def test_unsupported_values_are_refused_by_name(
     hf = {**zoo.config(zoo.ZOO[family][name]).to_dict(), **fields}
     with pytest.raises(ValueError, match=message):
         find(hf).config(hf)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "change", "message"),
+    [
+        (
+            "llama",
+            "tied",
+            {"hidden_size": "32"},
+            "llama config field hidden_size='32' should be a whole number",
+        ),
+        ("llama", "tied", {"num_hidden_layers": -1}, "num_hidden_layers=-1 should be a whole number"),
+        ("llama", "tied", {"num_attention_heads": 0}, "num_attention_heads=0 should be one at least"),
+        ("llama", "tied", {"intermediate_size": 40.5}, r"intermediate_size=40\.5 should be a whole number"),
+        ("llama", "tied", {"rms_norm_eps": "little"}, "rms_norm_eps='little' should be a number"),
+        ("vit", "base", {"patch_size": 0}, "vit config field patch_size=0 should be one at least"),
+        ("big_bird", "base", {"block_size": 0}, "block_size=0 should be one at least"),
+        ("jamba", "dense", {"attn_layer_period": 0}, "attn_layer_period=0 should be one at least"),
+        (
+            "mixtral",
+            "top2",
+            {"num_experts_per_tok": 9},
+            "mixtral config: 9 of 4 experts per token cannot be chosen",
+        ),
+        ("longformer", "base", {"attention_window": [4]}, r"attention_window=\[4\] should be an even number"),
+        ("longformer", "base", {"attention_window": 5}, "attention_window=.* should be an even number"),
+        ("deberta_v2", "masked", {"pos_att_type": ["p2x"]}, "pos_att_type: 'p2x' is not a known term"),
+    ],
+)
+def test_sizes_that_cannot_be_are_named(family: str, name: str, change: dict[str, Any], message: str) -> None:
+    hf = zoo.config(zoo.ZOO[family][name]).to_dict()
+    with pytest.raises(ValueError, match=message):
+        find(hf).config(hf | change)
+
+
+def test_a_head_that_is_not_read_is_named_with_its_class() -> None:
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    sizes = {**zoo.GROUPED, "num_hidden_layers": 1}
+    hf = LlamaForSequenceClassification(LlamaConfig(**sizes))
+    config = hf.config.to_dict() | {"architectures": ["LlamaForSequenceClassification"]}
+    message = "LlamaForSequenceClassification has a head that the llama family does not read: 'score.weight'"
+    with pytest.raises(ValueError, match=message):
+        read(config, hf.state_dict())
+    state = dict(hf.state_dict()) | {"model.layers.0.mlp.side.weight": torch.ones(2)}
+    with pytest.raises(
+        ValueError, match=r"'model.layers.0.mlp.side.weight' is not a tensor of the llama family"
+    ):
+        read(config, {name: x for name, x in state.items() if name != "score.weight"})
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Albert", "DistilBert", "DebertaV2"])
+def test_multiple_choice_is_one_logit_per_text(kind: str) -> None:
+    """Hugging Face folds the choices into the batch, and back."""
+    import transformers
+
+    sizes = {
+        "Bert": zoo.ENCODER,
+        "Albert": zoo.ALBERT,
+        "DistilBert": zoo.DISTILBERT,
+        "DebertaV2": zoo.DEBERTA,
+    }[kind]
+    torch.manual_seed(0)
+    made = getattr(transformers, f"{kind}ForMultipleChoice")(
+        getattr(transformers, f"{kind}Config")(**sizes)
+    ).eval()
+    for parameter in made.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.2
+    config = made.config.to_dict() | {"architectures": [type(made).__name__]}
+    model = Transformer.from_state(*read(config, made.state_dict()))
+    ids = torch.randint(3, zoo.D_VOCAB, (2, 3, 7))  # texts, choices, tokens
+    with torch.no_grad():
+        expected = made(ids).logits
+    assert torch.allclose(model(ids.flatten(0, 1)).view(2, 3), expected, atol=1e-5)
+
+
+def test_multiple_choice_elsewhere_is_refused() -> None:
+    from transformers import RobertaConfig, RobertaForMultipleChoice
+
+    made = RobertaForMultipleChoice(RobertaConfig(**zoo.ENCODER))
+    config = made.config.to_dict() | {"architectures": ["RobertaForMultipleChoice"]}
+    with pytest.raises(ValueError, match="roberta: models of multiple choice are not supported"):
+        read(config, made.state_dict())
+
+
+def test_weights_are_floating_point_numbers() -> None:
+    hf = zoo.hugging_face("llama", "tied")
+    state = dict(hf.state_dict())
+    state["model.norm.weight"] = state["model.norm.weight"].to(torch.int8)
+    with pytest.raises(ValueError, match=r"'model.norm.weight' holds torch.int8; weights are floating-point"):
+        read(hf.config.to_dict(), state)

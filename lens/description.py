@@ -214,7 +214,9 @@ def _ends(cfg: ModelConfig) -> list[str]:
         }
         what = "image" if cfg.embed.patches is not None and c.of == "text" else c.of
         what = "object query" if cfg.embed.empty else what
-        lines.append(f"{final}logits over {c.n_classes} classes of each {what} ({tells[c.task]})")
+        lines.append(
+            f"{final}logits over {c.n_classes} class{'es' * (c.n_classes > 1)} of each {what} ({tells[c.task]})"
+        )
     if cfg.boxes:
         lines.append(f"{final}three linear maps and a sigmoid to the box of each object query")
     if cfg.unembed is not None:
@@ -307,7 +309,7 @@ def _mlp(c: StackConfig, d_mlp: int) -> str:
         rest = "" if sparse is None else f"; {d_mlp:,} in the other layers"
         return f"{text}: {kind} of {c.experts.d_mlp or d_mlp:,} neurons ({c.act_fn}){both}{rest}"
     least = "" if c.stages is None or c.stages[0].d_mlp == d_mlp else f"{c.stages[0].d_mlp:,} to "
-    return f"{kind} of {least}{d_mlp:,} neurons ({c.act_fn})"
+    return f"{kind} of {least}{d_mlp:,} neurons ({c.act_fn}{', normalised' if c.mlp_norm else ''})"
 
 
 def _several(n: int, thing: str) -> str:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,6 +82,23 @@ def test_digits_are_read() -> None:
     train, test = digits_vit.parts()
     assert not set(train.tolist()) & set(test.tolist())
     assert len(train) + len(test) == 1797
+
+
+def test_digits_as_pictures() -> None:
+    """Arrays and pictures of 0 to 255 go in as they are, of any size, light on dark."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    model, found = lens.load("digits-vit"), load_digits()
+    assert model.preprocessing == digits_vit.PREPROCESSING
+    rows = np.arange(0, 500, 5)  # test images
+    pictures = [(image / 16 * 255).round().astype(np.uint8) for image in found.images[rows]]
+    made = model.to_inputs(pictures).image
+    assert made is not None and torch.allclose(made, digits_vit.digits()[0][rows], atol=1 / 127)
+    right = model(pictures).argmax(-1).numpy() == found.target[rows]
+    assert right.mean() >= 0.95
+    large = [Image.fromarray(one).resize((28, 28)).convert("RGB") for one in pictures]
+    assert (model(large).argmax(-1).numpy() == found.target[rows]).mean() >= 0.85
 
 
 def test_digits_need_their_patches(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ from lens.train import Recipe
 
 SIZE, N_CLASSES = 8, 10
 TEST_EVERY = 5  # images
+PREPROCESSING = {
+    "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": SIZE, "width": SIZE},
+    "do_rescale": True, "do_normalize": True, "image_mean": [0.5], "image_std": [0.5],
+}  # fmt: skip
+"""How a picture of 0 to 255, light on dark, becomes -1 … 1: for Hugging Face's image processor."""
 
 
 def config() -> ModelConfig:
@@ -115,6 +120,7 @@ MAKING = Making(
     measure=measure,
     summary=summary,
     loss=loss,
+    preprocessing=PREPROCESSING,
 )
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Making:
     measure: Callable[[Transformer], dict[str, Any]]
     summary: Callable[[Mapping[str, Any]], str]
     loss: Callable[[Transformer, Any], Tensor] = next_token_loss
+    preprocessing: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, out: Path, recipe: Recipe | None = None) -> dict[str, Any]:
@@ -80,6 +81,7 @@ class Making:
             "measured": _rounded(self.measure(trained.model)),
             "loss_curve": {"every": CURVE_EVERY, "loss": _curve(trained.losses)},
         }
+        trained.model.preprocessing = None if self.preprocessing is None else dict(self.preprocessing)
         save(trained.model, out, card=card)
         return card
 

@@ -13,6 +13,7 @@ from dashboard import group_survey, head_groups, image_reading, image_sets, outc
 from dashboard.group_survey import scores_of
 from dashboard.head_groups import find, groups_of, node_name
 from lens.inputs import ModelInputs
+from lens.model import Transformer
 from tests.dashboard import specimens
 from tests.dashboard.specimens import OTHER, SPECIMENS, TEXT
 
@@ -254,15 +255,29 @@ def test_uploaded_pictures_are_read_as_the_model_reads_them(digits):
     assert image_sets.UPLOADED.fullmatch(key)
     kept = image_sets.uploaded(key)
     assert kept is not None and np.allclose(kept, (grey / 127.5 - 1)[None], atol=1e-6)
-    same = image_sets.take_in(digits.model, "mine.npy", npy((grey / 127.5 - 1).astype(np.float32)))
+    same = image_sets.take_in(digits.model, "mine.npy", npy(kept[0]))
     assert same == key, "the name tells the contents"
+    large = image_sets.uploaded(
+        image_sets.take_in(digits.model, "large.png", png(grey.repeat(3, 0).repeat(3, 1)))
+    )
+    assert large is not None and large.shape == (1, 8, 8), "a processor fits a picture to the model"
+
+
+def test_without_a_processor_a_picture_must_have_the_size(digits):
+    model = digits.model
+    plain = Transformer.from_state(model.cfg, model.state_dict())
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    kept = image_sets.uploaded(image_sets.take_in(plain, "mine.png", png(grey)))
+    assert kept is not None and np.allclose(kept, (grey / 127.5 - 1)[None], atol=1e-6)
+    with pytest.raises(ValueError, match="1 × 9 × 9; digits-vit reads 1 × 8 × 8"):
+        image_sets.take_in(plain, "a.png", png(np.zeros((9, 9), np.uint8)))
 
 
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
         ("a.png", b"no picture", "no PNG picture"),
-        ("a.png", png(np.zeros((9, 9), np.uint8)), "1 × 9 × 9; digits-vit reads 1 × 8 × 8"),
+        ("a.npy", npy(np.zeros((9, 9), np.uint8)), "1 × 9 × 9; digits-vit reads 1 × 8 × 8"),
         ("a.npy", b"\x93NUMPY but broken", "no array"),
         ("a.npy", npy(np.full((8, 8), np.nan)), "no numbers"),
         ("a.npy", npy(np.full((8, 8), 300)), "0 to 255"),

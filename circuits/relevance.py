@@ -46,6 +46,7 @@ def relevance_edits(model: Transformer) -> dict[str, Edit]:
             if block.mlp.shared is not None:
                 edits[block.mlp.hook_shared_gate] = torch.detach
         for mlp in _mlps(block):
+            norms.append(mlp.ln)
             edits |= _mlp_edits(mlp)
     return edits | {norm.hook_scale: torch.detach for norm in norms if norm is not None}
 
@@ -72,7 +73,8 @@ def _mlp_edits(mlp: MLP) -> dict[str, Edit]:
         linear = noted.pop(mlp.hook_pre_linear)
         return (active * linear.detach() + active.detach() * linear) / 2
 
-    edits = {mlp.hook_pre: note(mlp.hook_pre), mlp.hook_post: passed}
+    after = mlp.hook_post if mlp.ln is None else mlp.hook_mid
+    edits = {mlp.hook_pre: note(mlp.hook_pre), after: passed}
     return edits if mlp.gate is None else edits | {mlp.hook_pre_linear: note(mlp.hook_pre_linear)}
 
 

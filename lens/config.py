@@ -189,6 +189,7 @@ class StackConfig:
     act_fn: str = "gelu_new"
     gated: bool = False
     mlp_bias: bool = True
+    mlp_norm: bool = False  # a LayerNorm between activation function and output (SoLU)
     experts: Experts | None = None
 
     def at(self, layer: int) -> StackConfig:

@@ -1,4 +1,5 @@
-"""The position-wise feed-forward network (arXiv 1706.03762, §3.3), plain or gated (GLU variants, arXiv 2002.05202).
+"""The position-wise feed-forward network (arXiv 1706.03762, §3.3), plain or gated (GLU variants, arXiv 2002.05202), and
+with softmax linear units (Elhage et al. 2022, "Softmax Linear Units"), whose LayerNorm stands behind them.
 
 Letters: b batch, p position, d d_model, m d_mlp; `...` any leading axes.
 """
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lens.config import StackConfig
+from lens.norm import Norm
 from lens.taps import OFF, AnyTaps
 
 
@@ -29,13 +31,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
     "swish": F.silu,
+    "solu": lambda x: x * x.softmax(-1),
     "tanh": torch.tanh,
 }
 """Activation functions under the names that checkpoints use."""
 
 
 class MLP(nn.Module):
-    """`down(act(up(x)))`, or `down(act(gate(x)) * up(x))` when gated."""
+    """`down(act(up(x)))`, or `down(act(gate(x)) * up(x))` when gated. With `mlp_norm`, `down` reads a LayerNorm."""
 
     def __init__(self, site: str, cfg: StackConfig) -> None:
         super().__init__()
@@ -44,6 +47,8 @@ class MLP(nn.Module):
         self.gate = nn.Linear(cfg.d_model, cfg.d_mlp, bias=cfg.mlp_bias) if cfg.gated else None
         self.up = nn.Linear(cfg.d_model, cfg.d_mlp, bias=cfg.mlp_bias)
         self.down = nn.Linear(cfg.d_mlp, cfg.d_model, bias=cfg.mlp_bias)
+        self.ln = Norm(f"{site}.ln", cfg.d_mlp, "layer", cfg.norm_eps) if cfg.mlp_norm else None
+        self.hook_mid = f"{site}.hook_mid"
         self.hook_pre, self.hook_pre_linear = f"{site}.hook_pre", f"{site}.hook_pre_linear"
         self.hook_post = f"{site}.hook_post"
 
@@ -60,6 +65,8 @@ class MLP(nn.Module):
         else:
             gate = self.act(taps(self.hook_pre, self.gate(x)))
             post = gate * taps(self.hook_pre_linear, self.up(x))
+        if self.ln is not None:
+            post = self.ln(taps(self.hook_mid, post), taps)
         return self.down(taps(self.hook_post, post))
 
 

@@ -184,7 +184,8 @@ def _mlp(c: StackConfig, path: str) -> Shapes:
         return {}
     gate = _linear(f"{path}.gate", c.d_mlp, c.d_model, c.mlp_bias) if c.gated else {}
     up = _linear(f"{path}.up", c.d_mlp, c.d_model, c.mlp_bias)
-    return gate | up | _linear(f"{path}.down", c.d_model, c.d_mlp, c.mlp_bias)
+    norm: Shapes = {f"{path}.ln.{leaf}": (c.d_mlp,) for leaf in ("weight", "bias")} if c.mlp_norm else {}
+    return gate | up | _linear(f"{path}.down", c.d_model, c.d_mlp, c.mlp_bias) | norm
 
 
 def _linear(path: str, rows: int, columns: int, bias: bool) -> Shapes:

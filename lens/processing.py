@@ -198,7 +198,7 @@ def _centres(cfg: ModelConfig) -> bool:
 def _folded(cfg: ModelConfig, state: State) -> Model:
     _check(cfg)
     c, state = cfg.stack, dict(state)
-    if c.norm == "layer":
+    if c.norm == "layer" or c.mlp_norm:
         if c.experts is not None:
             raise ValueError(f"{cfg.name} routes to experts without a bias: its LayerNorms cannot be folded")
         cfg, state = with_biases(cfg, state)
@@ -213,6 +213,9 @@ def _folded(cfg: ModelConfig, state: State) -> Model:
             _fold(c, state, f"{path}.ln1", attention)
             if mlp:
                 _fold(c, state, f"{path}.ln2", mlp)
+    for layer in range(c.n_layers if c.mlp_norm else 0):
+        path = f"stack.blocks.{layer}.mlp"
+        _fold(replace(c, norm="layer", norm_unit_offset=False), state, f"{path}.ln", [f"{path}.down"])
     if c.final_norm and cfg.unembed is not None and cfg.pooler is cfg.classifier is None:
         _fold_final(cfg.unembed, c, state)
     return cfg, state

@@ -35,6 +35,7 @@ BY_HEADS = Where("heads that read streams of their own", lambda c: c.mixer is No
 MLP = Where("an MLP", lambda c: c.d_mlp is not None)
 NO_MLP = Where("attention only", lambda c: c.d_mlp is None)
 DENSE = Where("one MLP per block", lambda c: c.d_mlp is not None and c.experts is None)
+MLP_NORM = Where("a norm behind the activation function", lambda c: c.mlp_norm)
 EXPERTS = Where("a mixture of experts", lambda c: c.experts is not None)
 SHARED = Where("an expert for all positions", lambda c: c.experts is not None and bool(c.experts.shared))
 GATED = Where("gated", lambda c: c.gated)
@@ -233,6 +234,10 @@ FEED_FORWARD = [
     Kind("mlp.hook_shared_out", STREAM, "what the shared expert adds", SHARED),
     Kind("mlp.hook_pre", NEURONS, "neurons before the activation function (the gate, if gated)", DENSE),
     Kind("mlp.hook_pre_linear", NEURONS, "the branch that the gate multiplies", DENSE & GATED),
+    Kind(
+        "mlp.hook_mid", NEURONS, "neurons after activation function and gate, before a norm", DENSE & MLP_NORM
+    ),
+    *_norm("mlp.ln", "on neurons", DENSE & MLP_NORM, width="d_mlp"),
     Kind("mlp.hook_post", NEURONS, "neurons after activation function and gate", DENSE),
 ]
 """Sites of the MLP; a mixer may come with one of its own."""

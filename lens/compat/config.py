@@ -108,8 +108,8 @@ class HookedTransformerConfig:
             self.d_mlp = 4 * self.d_model if self.d_mlp is None else self.d_mlp
             if self.act_fn is None:
                 raise ValueError("act_fn must be given unless the model is attn_only")
-            if self.act_fn not in ACTIVATIONS:
-                raise ValueError(unknown("activation function", self.act_fn, ACTIVATIONS))
+            if self.act_fn not in (*ACTIVATIONS, "solu_ln"):
+                raise ValueError(unknown("activation function", self.act_fn, (*ACTIVATIONS, "solu_ln")))
         if self.initializer_range < 0:
             self.initializer_range = 0.8 / math.sqrt(self.d_model) if self.init_mode == "gpt2" else 1.0
         if self.d_vocab_out == -1:
@@ -184,7 +184,8 @@ def model_config(c: HookedTransformerConfig) -> ModelConfig:
         parallel=c.parallel_attn_mlp, attn_bias=frozenset(("q", "k", "v", "o")),
         attn_scale=1 / c.attn_scale if c.use_attn_scale else 1.0, attn_softcap=_cap(c.attn_scores_soft_cap),
         qk_norm="head" if c.use_qk_norm else None, windows=windows, rotary=(table,) * c.n_layers if rotary else None,
-        act_fn=c.act_fn or "relu", gated=c.gated_mlp, mlp_bias=True,
+        act_fn=(c.act_fn or "relu").removesuffix("_ln"), mlp_norm=c.is_layer_norm_activation(), mlp_bias=True,
+        gated=c.gated_mlp,
     )  # fmt: skip
     embed = EmbedConfig(
         d_vocab=c.d_vocab, d_embed=c.d_model, n_positions=None if rotary else c.n_ctx,
@@ -208,7 +209,8 @@ def described(cfg: ModelConfig, **known: Any) -> HookedTransformerConfig:
     found: dict[str, Any] = {
         "n_layers": c.n_layers, "d_model": c.d_model, "n_ctx": cfg.n_ctx, "d_head": c.d_head, "n_heads": c.n_heads,
         "model_name": cfg.name, "original_architecture": next(iter(cfg.hf.get("architectures") or ()), cfg.family),
-        "d_mlp": c.d_mlp, "act_fn": c.act_fn, "attn_only": c.d_mlp is None, "eps": c.norm_eps,
+        "d_mlp": c.d_mlp, "act_fn": f"{c.act_fn}{'_ln' if c.mlp_norm else ''}", "attn_only": c.d_mlp is None,
+        "eps": c.norm_eps,
         "d_vocab": cfg.embed.d_vocab, "d_vocab_out": cfg.embed.d_vocab if u is None else u.d_vocab,
         "normalization_type": kind, "attention_dir": "causal" if c.causal else "bidirectional",
         "positional_embedding_type": "standard" if table is None else "rotary", "gated_mlp": c.gated,

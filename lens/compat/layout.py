@@ -257,6 +257,9 @@ def of_attention(c: StackConfig, there: str, here: str) -> Iterator[Entry]:
 
 def _mlp(c: StackConfig, there: str, here: str) -> Iterator[Entry]:
     pairs = {"in": "up", "gate": "gate", "out": "down"}
+    if c.mlp_norm:
+        yield Entry(f"{there}.ln.w", f"{here}.ln.weight", norm=True)
+        yield Entry(f"{there}.ln.b", f"{here}.ln.bias", norm=True)
     if not c.gated:
         del pairs["gate"]
     if c.experts is not None:

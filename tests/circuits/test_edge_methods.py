@@ -123,12 +123,13 @@ def test_relevance_keeps_the_forward_values(make_tiny, kind):
     )
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "gated", "post-norm"])
+@pytest.mark.parametrize("kind", [*KINDS, "gated", "post-norm", "solu"])
 def test_relevance_is_conserved_without_biases(make_tiny, kind):
     """Taking everything to zero takes away all relevance: what leaves the embedding, and every later stream."""
     from circuits.attribute_nodes import attribute_nodes
 
     others = {"gated": GATED, "post-norm": {"norm_placement": frozenset({"add"})}}
+    others["solu"] = {"act_fn": "solu", "mlp_norm": True}
     model = make_tiny(**{**KINDS, **others}[kind]).double()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

@@ -30,6 +30,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **COMMON, "act_fn": "gelu", "normalization_type": "LN", "positional_embedding_type": "rotary",
         "rotary_dim": 2, "parallel_attn_mlp": True, "rotary_adjacent_pairs": True,
     },
+    "solu": {**COMMON, "act_fn": "solu_ln", "normalization_type": "LN"},
     "attn_only": {**COMMON, "attn_only": True, "normalization_type": "LN", "d_mlp": None},
 }  # fmt: skip
 INITIAL = ("gpt2", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal")

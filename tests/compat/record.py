@@ -77,7 +77,7 @@ def record(name: str, processed: bool) -> None:
     groups = {
         "weights": kept(model) if processed else weights,
         "runs": calls.of_runs(model),
-        "sites": calls.of_sites(model) if name in ("gpt2", "llama") else {},
+        "sites": calls.of_sites(model) if name in ("gpt2", "llama", "solu") else {},
         "cache": cached,
         "views": calls.of_weights(model),
         "texts": texts,

@@ -85,7 +85,7 @@ def test_runs(name: str, processed: bool) -> None:
     compare(calls.of_runs(ours(name, processed)), group(name, processed, "runs"), "runs")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "solu"])
 @pytest.mark.parametrize("processed", [False, True])
 def test_every_site_and_its_gradient(name: str, processed: bool) -> None:
     """Gradients at `ln1` are those of everything that it is read for; TransformerLens runs that norm three times and

@@ -10,7 +10,7 @@ import streamlit as st
 
 from circuits.check import LOW_ACCURACY, Check
 from circuits.task import Task
-from dashboard import subject, work
+from dashboard import pressed, subject, work
 from lens.progress import Progress
 
 EVEN = 0.5
@@ -75,7 +75,7 @@ def table(name: str, model: Any, known: Mapping[str, Task]) -> None:
         },
     )  # fmt: skip
     left = [task for task in known.values() if found[task.name] is None]
-    if left and st.button(
+    if left and pressed.button(
         f"Check the other {len(left)}", key="check_all", icon=":material/playlist_add_check:"
     ):
         st.session_state["checking"] = (name, model.revision)

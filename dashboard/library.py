@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import choices, state, work
+from dashboard import choices, pressed, state, work
 from dashboard.plain import plain
 from lens.checkpoint import Known
 from lens.sources import fetch
@@ -49,7 +49,7 @@ def fetching(missing: list[str]) -> None:
     """A button per model that is not here; progress while one is fetched."""
     for name in missing:
         key = ("fetch", name)
-        if st.button(f"Fetch {plain(name)}", key=f"fetch_{name}", icon=":material/download:"):
+        if pressed.button(f"Fetch {plain(name)}", key=f"fetch_{name}", icon=":material/download:"):
             st.session_state["fetching"] = name
         job = work.runner().find(key)
         if st.session_state.get("fetching") == name or (job is not None and job.active):

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import options, probe_runs, probing, state, work
+from dashboard import options, pressed, probe_runs, probing, state, work
 from dashboard.plain import plain
 from dashboard.probing import OWN, REPEATS, Source
 from probes.config import Config
@@ -46,8 +46,12 @@ def training(name: str, model: Any, *, expanded: bool) -> None:
             mdl = st.checkbox(
                 "Codelength", key="probe_mdl", help="Bits of an online code: smaller is easier to read"
             )
-        if d.button("Train", type="primary", key="probe_train", width="stretch", disabled=source is None):
-            assert source is not None
+        if (
+            pressed.button(
+                "Train", place=d, key="probe_train", type="primary", width="stretch", disabled=source is None
+            )
+            and source is not None
+        ):
             begin(
                 source, n, places,
                 {

@@ -6,7 +6,7 @@ import streamlit as st
 
 from circuits.graph import Graph
 from circuits.pairs import Pairs
-from dashboard import discovery, options, runs, work
+from dashboard import discovery, options, pressed, runs, work
 from dashboard.patching import Cells
 from dashboard.plain import plain
 from dashboard.subject import Subject
@@ -29,7 +29,9 @@ def show(subject: Subject, pairs: Pairs, cells: Cells | None) -> str | None:
     most = graph.n_layers * graph.n_heads if how == HEADS else min(graph.n_edges, MOST_EDGES)
     usual = min((most + 1) // 2, 10) if how == HEADS else max(10, min(200, graph.n_edges // 10))
     k = b.number_input("How many", 1, most, usual, key=f"send_{how}_{most}")
-    if c.button("Send to a circuit", type="primary", icon=":material/hub:", width="stretch", key="send"):
+    if pressed.button(
+        "Send to a circuit", place=c, key="send", type="primary", icon=":material/hub:", width="stretch"
+    ):
         root = options.given().runs
         try:
             if how == EDGES:

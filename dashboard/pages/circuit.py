@@ -13,7 +13,19 @@ from circuits.layout import Edge
 from circuits.places import head_name
 from circuits.select import algorithms, get_algorithm
 from circuits.store import Run
-from dashboard import discovery, inspector, interventions, notes, opened, options, page, runs, state, work
+from dashboard import (
+    discovery,
+    inspector,
+    interventions,
+    notes,
+    opened,
+    options,
+    page,
+    pressed,
+    runs,
+    state,
+    work,
+)
 from dashboard.components.circuit_graph import circuit_graph
 from dashboard.components.grid import grid
 from dashboard.figures import charts, circuit_edges, evidence
@@ -136,7 +148,7 @@ def algorithm(found: Opened) -> None:
             else "by learning masks, which takes minutes"
         )
         st.caption(f"Chosen {takes}, evaluated on the run's pairs, and kept as a new run.")
-        if st.button("Choose", type="primary", key="choose", width="stretch"):
+        if pressed.button("Choose", key="choose", type="primary", width="stretch"):
             try:
                 job = discovery.choose_again(
                     work.runner(), work.shelf(), found.model_name, run, name, int(n), options.given().runs

@@ -14,7 +14,7 @@ from circuits.compare import Comparison
 from circuits.planted.difficulty import PRESETS
 from circuits.planted.planting import plantings
 from circuits.store import Run
-from dashboard import discovery, estimates, opened, options, page, pieces, runs, state, truth, work
+from dashboard import discovery, estimates, opened, options, page, pieces, pressed, runs, state, truth, work
 from dashboard.figures import evidence as figures
 from dashboard.figures.verdicts import QUESTIONS, Question, answer, begun
 from dashboard.jobs import Job
@@ -279,7 +279,7 @@ def planted(view: View) -> None:
         family = a.selectbox("Circuit", plantings(), key="plant_family")
         difficulty = b.selectbox("Difficulty", list(PRESETS), key="plant_difficulty")
         seed = c.number_input("Seed", 0, 999_999_999, 0, key="plant_seed")
-        if d.button("Plant and discover", key="plant", width="stretch"):
+        if pressed.button("Plant and discover", place=d, key="plant", width="stretch"):
             job = discovery.send_planted(work.runner(), family, difficulty, int(seed), options.given().runs)
             st.session_state["planted"] = job.id
         job = work.runner().get(st.session_state.get("planted", 0))

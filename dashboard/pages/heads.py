@@ -220,9 +220,7 @@ def gallery_and_head(
             order=order, labels=None if order is None else rank_labels(columns[view.sort or ""], order, signed=signed),
         )  # fmt: skip
         with st.container(height=700 if order is not None and len(order) > 48 else "content", border=False):
-            gallery(
-                payload, key="gallery", selected=at, on_pick=lambda node: state.put(node=node, query=None)
-            )
+            gallery(payload, key="gallery", selected=at, on_pick=lambda node: state.put(node=node))
     with right:
         kind = strongest_kind(found.scores[at])
         parts = [head_name(*at), roles.get(head_name(*at), ""), kind]
@@ -283,7 +281,7 @@ def table(
     default = [rows[selected]]
 
     def pick(chosen: list[int]) -> None:
-        state.put(node=names[chosen[0]], query=None)
+        state.put(node=names[chosen[0]])
 
     st.dataframe(
         frame, hide_index=True, height=min(388, 35 * (len(frame) + 1) + 3),

@@ -22,6 +22,7 @@ from dashboard import (
     options,
     page,
     presets,
+    pressed,
     runs,
     sidebar,
     state,
@@ -190,15 +191,11 @@ def discover_box(model: str, task: str | None) -> None:
     seed = c.number_input("Seed", 0, 2**31 - 1, 0, key="seed")
     if chosen is None:
         st.caption("A discovery needs a task or a file of pairs. For one pair of your own, see Patching.")
-    pressed = st.button(
-        "Discover",
-        type="primary",
-        icon=":material/search:",
-        width="stretch",
+    asked = pressed.button(
+        "Discover", key="discover", type="primary", icon=":material/search:", width="stretch",
         disabled=chosen is None,
-        key="discover",
-    )
-    if pressed and chosen is not None:
+    )  # fmt: skip
+    if asked and chosen is not None:
         settings = Settings(
             task=chosen, method=method, algorithm=algorithm, examples=examples, edges=edges, seed=seed
         )

@@ -28,7 +28,7 @@ from dashboard.figures.montage import blocks_for
 from tests.dashboard.browser import FLAGS, PATIENCE, SIZE, idle, serve, settled
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Position
 
 PAGES = {
     "Prompt": "canvas.cells",
@@ -56,25 +56,31 @@ class Timed:
     load: float
 
 
+def spot(page: Page, layer: int, head: int, layers: int, heads: int) -> Position:
+    """Where a head stands in the gallery by layer, in pixels."""
+    box = page.locator("canvas.tiles").bounding_box()
+    assert box is not None
+    rows = -(-layers // blocks_for(layers, heads))
+    blocks = -(-layers // rows)
+    cell = (box["width"] - 32 - (blocks - 1) * 34) / (blocks * heads)
+    x = 30 + (layer // rows) * (heads * cell + 34) + (head + 0.5) * cell
+    return {"x": x, "y": 16 + (layer % rows + 0.5) * cell}
+
+
 def clicked(page: Page, times: int, layers: int, heads: int) -> list[float]:
     """Milliseconds of clicks on heads in random order."""
     draw, found = np.random.default_rng(0), []
     picked: tuple[int, int] | None = None
     tiles = page.locator("canvas.tiles")
-    box = tiles.bounding_box()
-    assert box is not None
-    rows = -(-layers // blocks_for(layers, heads))
-    blocks = -(-layers // rows)
-    cell = (box["width"] - 32 - (blocks - 1) * 34) / (blocks * heads)
     for _ in range(times):
         at = picked
         while at == picked:
             at = (int(draw.integers(layers)), int(draw.integers(heads)))
         assert at is not None
         picked = at
-        x = 30 + (at[0] // rows) * (heads * cell + 34) + (at[1] + 0.5) * cell
+        where = spot(page, *at, layers, heads)
         start = time.perf_counter()
-        tiles.click(position={"x": x, "y": 16 + (at[0] % rows + 0.5) * cell})
+        tiles.click(position=where)
         page.wait_for_function(CLICKED, arg=f"a{at[0]}.h{at[1]}")
         found.append(1000 * (time.perf_counter() - start))
         settled(page)

@@ -14,6 +14,7 @@ import torch
 
 from circuits.tasks import tasks
 from tests.dashboard.browser import MODEL, PATIENCE, click_head, idle, opened, settled, until_address
+from tests.dashboard.clicks import spot
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -196,15 +197,17 @@ def test_cancelled_patching_of_a_language_model(smollm2, server, visit):
     from playwright.sync_api import expect
 
     expect.set_options(timeout=4 * PATIENCE)
-    runs = set(server.runs.iterdir())
+    runs, (layers, heads) = set(server.runs.iterdir()), (smollm2.cfg.n_layers, smollm2.cfg.n_heads)
+    second = visit(f"{server.url}/heads?model=smollm2&task=ioi&example={EXAMPLE}&query={QUERY}").page
+    second.set_default_timeout(4 * PATIENCE)
+    expect(second.get_by_role("heading", name="All heads")).to_be_visible()
+    second.locator("canvas.tiles").wait_for()
+    settled(second)
     first = visit(f"{server.url}/patching?model=smollm2&task=ioi&site=resid_pre&over={PAIRS}").page
     first.set_default_timeout(4 * PATIENCE)
     main = first.locator(MAIN)
     expect(main.get_by_text(re.compile(r"Stream before layer.* \d+/\d+"))).to_be_visible()
-    second = visit(
-        f"{server.url}/heads?model=smollm2&task=ioi&example={EXAMPLE}&query={QUERY}&node=a9.h2"
-    ).page
-    second.set_default_timeout(4 * PATIENCE)
+    second.locator("canvas.tiles").click(position=spot(second, 9, 2, layers, heads))
     expect(second.locator(".heat")).to_have_attribute("aria-label", re.compile(r"a9\.h2"))
     settled(second)
     ids = tasks()["ioi"].pairs(smollm2, PAIRS, 0).clean[EXAMPLE]

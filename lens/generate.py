@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import sounds
-from lens.arguments import check_causal, check_ids
+from lens.arguments import check_causal, check_ids, check_length
 from lens.arguments import inputs as inputs_of
 from lens.inputs import ModelInputs, token_ids
 from lens.progress import Progress, silent
@@ -154,7 +154,7 @@ class Stream:
             self.ids, self.valid = (inputs[None] if inputs.ndim == 1 else inputs).to(model.device), None
         else:
             self.ids, self.valid = to_tokens(model, inputs, prepend_bos, side="left")
-        model.frame(self.ids.shape[1] + max_new_tokens - 1)  # raises if it cannot fit
+        _check_room(model, self.ids.shape[1], max_new_tokens)
         self.eos = model.tokenizer.eos_id if model.tokenizer is not None and stop_at_eos else None
         if stop:
             tokenizer_of(model)
@@ -208,6 +208,17 @@ class Stream:
         new = [row.new + [pad] * (width - len(row.new)) for row in self.rows]
         added = torch.tensor(new, dtype=self.ids.dtype, device=self.ids.device).view(len(new), width)
         return torch.cat([self.ids, added], 1)
+
+
+def _check_room(model: Transformer, n: int, new: int) -> None:
+    """Raise unless a prompt of n tokens and the new ones fit the context; the last is said and not read."""
+    check_length(model.cfg, n)
+    try:
+        check_length(model.cfg, n + new - 1)
+    except ValueError:
+        limit = min(model.cfg.n_ctx, model.cfg.embed.n_positions or model.cfg.n_ctx)
+        takes = f"the prompt has {n} tokens and {model.cfg.name} takes at most {limit}"
+        raise ValueError(f"{takes}: max_new_tokens can be {limit - n + 1}, not {new}") from None
 
 
 def _ended_together(given: ModelInputs) -> tuple[Tensor, Tensor | None]:

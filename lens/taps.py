@@ -153,5 +153,15 @@ def _checked(edited: Any, site: str, x: Tensor) -> Tensor:
     return edited
 
 
-def _several(functions: Edit | Iterable[Edit]) -> tuple[Edit, ...]:
-    return (functions,) if callable(functions) else tuple(functions)
+def _several(given: Any) -> tuple[Edit, ...]:
+    """One function or several.
+
+    Raises:
+        ValueError: something else.
+    """
+    several: list[Any] = [given] if callable(given) or isinstance(given, str | Tensor) else [*given]
+    for one in several:
+        if not callable(one):
+            kind = type(one).__name__
+            raise ValueError(f"an edit is a function of the activation, such as torch.zeros_like, not {kind}")
+    return tuple(several)

@@ -241,7 +241,10 @@ def test_generation_can_be_cancelled() -> None:
         ({"temperature": 1.0, "top_k": 0}, "top_k is 0"),
         ({"temperature": 1.0, "top_p": 0.0}, "top_p is 0.0"),
         ({"temperature": 1.0, "top_p": 1.5}, "top_p is 1.5"),
-        ({"max_new_tokens": N_CTX}, f"the prompt has {N_CTX + 1} tokens and llama takes at most {N_CTX}"),
+        (
+            {"max_new_tokens": N_CTX},
+            f"has 2 tokens and llama takes at most {N_CTX}: max_new_tokens can be {N_CTX - 1}, not {N_CTX}",
+        ),
         ({"stop": ["w3"]}, "llama has no tokenizer"),
         ({"stop": ["w3", ""]}, "a stop string is empty"),
         ({"inputs": "w3"}, "llama has no tokenizer"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lens
-from lens import arguments, text
+from lens import arguments, taps, text
 from lens.sites import resolve
 
 
@@ -21,6 +21,15 @@ from lens.sites import resolve
 def test_an_edit_must_fit_its_place(induction, edit, message):
     with pytest.raises(ValueError, match=message):
         induction(torch.tensor([[0, 5, 6]]), taps=lens.Taps(edits={"blocks.0.attn.hook_z": edit}))
+
+
+@pytest.mark.parametrize("edit", ["zero", torch.zeros(1), [0.0]])
+def test_an_edit_is_a_function(edit):
+    """Said before the run; what a tensor would do is not guessed."""
+    with pytest.raises(
+        ValueError, match=r"an edit is a function of the activation, such as torch\.zeros_like, not"
+    ):
+        taps._several(edit)
 
 
 @pytest.mark.parametrize(

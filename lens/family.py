@@ -78,7 +78,8 @@ def find(hf: Mapping[str, Any]) -> Family:
         raise ValueError("this config has no model_type, so it is not known how to read the model")
     by_type = {t: family for family in families().values() for t in family.model_types}
     if model_type not in by_type:
-        raise ValueError(unknown("model type", str(model_type), by_type))
+        others = 'the README lists all; backend="transformer-lens" may run others'
+        raise ValueError(f"{unknown('model type', str(model_type), by_type)} ({others})")
     return by_type[model_type]
 
 

@@ -21,7 +21,8 @@ this page from `lens/vocabulary.py`, and `lens info MODEL` lists the sites of on
   keys and values in turn, with a head axis.
 - In a run that stands on cached keys and values (`past`), *pos* counts new positions and *key* all of them.
 - In an encoder–decoder, block l is `encoder.{l}.` or `decoder.{l}.`, sites of embeddings begin with `encoder.` or
-  `decoder.`, the final norms are `encoder_final_ln` and `decoder_final_ln`; `("pattern", 3)` is the decoder's.
+  `decoder.`, the final norms are `encoder_final_ln` and `decoder_final_ln`; `("pattern", 3)` is the decoder's,
+  `("cross_attn.hook_pattern", 3)` where it looks at the source.
 - Where stages differ in width (Swin), `model.sites[name].sizes` says how large each axis is in its layer. Patterns
   are those of the whole map, reading order; a *cell* is a position, or behind all of them what pads the map.
 - The model of images beside one of texts (`model.vision`, CLIP) has its own sites, runs and caches.

@@ -137,12 +137,13 @@ def check_logits_at(at: int | slice | Tensor | None, batch: int, n: int, c: Stac
         raise ValueError(f"logits_at is {low if low < -n else high} and the run has {n} positions")
 
 
-def inputs(model: Transformer, given: Any, mask: Tensor | None, start: int) -> ModelInputs:
+def inputs(model: Transformer, given: Any, mask: Any, start: int) -> ModelInputs:
     """Ids [b, p] (or a residual stream [b, p, d]) on the model's device, with what goes with them.
 
     Raises:
         ValueError: they have another shape, or do not fit the model.
     """
+    mask = None if mask is None else torch.as_tensor(mask)
     if model.cfg.source is not None:
         given, mask = with_source(model, given, mask)
     if isinstance(given, Tensor) and not images.is_picture(given, model.cfg):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lens import text
+from lens import arguments, text
 from lens.inputs import ModelInputs, from_mapping
 from lens.model import Transformer
 from lens.tokens import Tokenizer
@@ -83,6 +83,16 @@ def test_what_a_tokenizer_of_hugging_face_makes() -> None:
     assert torch.equal(bart({"input_ids": ids}), bart(ids))
     sides = from_mapping({"pixel_values": torch.zeros(1, 3, 4, 4), "pixel_mask": [[1, 0]]}, encodes=True)
     assert isinstance(sides.source, ModelInputs) and sides.source.mask is not None and sides.ids is None
+
+
+def test_masks_in_every_form() -> None:
+    mask = padding("left")
+    assert mask is not None
+    for family, name in (("bert", "masked"), ("bart", "plain")):
+        model = ours(family, name)
+        for given in (mask.tolist(), mask.long().numpy()):
+            made = arguments.inputs(model, prompts(), given, 0)
+            assert torch.equal(model(made), model(prompts(), attention_mask=mask))
 
 
 def test_targets_in_every_form() -> None:

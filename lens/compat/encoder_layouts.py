@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lens.compat.layout import Entry, of_attention, of_block, of_norm, turned
+from lens.compat.entries import Entry, of_attention, of_block, of_norm, turned
 from lens.config import Buckets, ModelConfig, StackConfig
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lens.compat.placed import hook_points_shown
 from lens.hooks import joined
 from lens.nearest import unknown
 from lens.norm import Norm
@@ -223,8 +224,6 @@ def checked(dir: str) -> Any:
 @contextmanager
 def alone(board: Board) -> Iterator[AnyTaps]:
     """The hooks that act on a model here, for one of its parts that is called by itself."""
-    from lens.compat.placed import hook_points_shown
-
     model = board.model
     if model is None:
         yield board.taps

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lens.compat.config import INIT_MODES, HookedTransformerConfig
-from lens.compat.layout import Entry, entries
+from lens.compat.entries import Entry
+from lens.compat.layout import entries
 from lens.config import ModelConfig
 from lens.nearest import unknown
 from lens.parameters import aliases_of, shapes_of

@@ -51,7 +51,7 @@ class HookedEncoder(Mounted, EncoderTexts):  # pyright: ignore[reportIncompatibl
         return self.cfg.classifier is not None and self.cfg.classifier.task == "follows"
 
     @classmethod
-    def from_pretrained(cls, model_name: str, **options: Any) -> HookedEncoder:
+    def from_pretrained(cls, model_name: str, *args: Any, **options: Any) -> HookedEncoder:
         """A loaded encoder, its weights as they are; see `lens.compat.loading.encoder_from_pretrained`.
 
         Raises:
@@ -59,7 +59,7 @@ class HookedEncoder(Mounted, EncoderTexts):  # pyright: ignore[reportIncompatibl
         """
         from lens.compat.loading import encoder_from_pretrained
 
-        return encoder_from_pretrained(cls, model_name, "BERT", **options)
+        return encoder_from_pretrained(cls, model_name, "BERT", *args, **options)
 
     # ------------------------------------------------------------------ running
 

@@ -60,7 +60,7 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
             self.unembed.__class__ = PlainUnembed
 
     @classmethod
-    def from_pretrained(cls, model_name: str, **options: Any) -> HookedEncoderDecoder:
+    def from_pretrained(cls, model_name: str, *args: Any, **options: Any) -> HookedEncoderDecoder:
         """A loaded encoder–decoder, its weights as they are; see `lens.compat.loading.encoder_from_pretrained`.
 
         Raises:
@@ -68,7 +68,7 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
         """
         from lens.compat.loading import encoder_from_pretrained
 
-        return encoder_from_pretrained(cls, model_name, "T5", **options)
+        return encoder_from_pretrained(cls, model_name, "T5", *args, **options)
 
     # ------------------------------------------------------------------ running
 

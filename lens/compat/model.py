@@ -45,7 +45,7 @@ class HookedTransformer(Mounted, Texts, StateSteps, Datapoints):  # pyright: ign
     """A language model with TransformerLens's interface; see `Mounted` for its arguments."""
 
     @classmethod
-    def from_pretrained(cls, model_name: str, **options: Any) -> HookedTransformer:
+    def from_pretrained(cls, model_name: str, *args: Any, **options: Any) -> HookedTransformer:
         """A loaded model, processed as TransformerLens does by default; see `lens.compat.loading.from_pretrained`.
 
         Raises:
@@ -53,7 +53,7 @@ class HookedTransformer(Mounted, Texts, StateSteps, Datapoints):  # pyright: ign
         """
         from lens.compat.loading import from_pretrained
 
-        return from_pretrained(cls, model_name, **options)
+        return from_pretrained(cls, model_name, *args, **options)
 
     @classmethod
     def from_pretrained_no_processing(cls, model_name: str, **options: Any) -> HookedTransformer:

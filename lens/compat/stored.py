@@ -74,19 +74,42 @@ class Stored(Transformer):
             return self._become(cfg, ours)
         return super().load_state_dict(ours, True, assign)
 
-    def load_and_process_state_dict(self, state_dict: Mapping[str, Tensor], **flags: bool) -> None:
-        """Weights in TransformerLens's layout into this model, processed; `flags` as in `from_pretrained`.
+    def load_and_process_state_dict(
+        self,
+        state_dict: Mapping[str, Tensor],
+        fold_ln: bool = True,
+        center_writing_weights: bool = True,
+        center_unembed: bool = True,
+        fold_value_biases: bool = True,
+        refactor_factored_attn_matrices: bool = False,
+    ) -> None:
+        """Weights in TransformerLens's layout into this model, processed as in `from_pretrained`.
 
         Raises:
             ValueError: a weight does not fit, or a step does not apply; see `lens.processing.processed`.
         """
-        cfg, ours = layout.from_layout(self.cfg, state_dict)
-        self._become(*processing.processed(cfg, ours, **flags), folded=flags.get("fold_ln", True))
+        cfg, ours = processing.processed(
+            *layout.from_layout(self.cfg, state_dict), fold_ln=fold_ln, center_writing_weights=center_writing_weights,
+            center_unembed=center_unembed, fold_value_biases=fold_value_biases,
+            refactor_factored_attn_matrices=refactor_factored_attn_matrices,
+        )  # fmt: skip
+        self._become(cfg, ours, folded=fold_ln)
 
-    def process_weights_(self, **flags: bool) -> None:
+    def process_weights_(
+        self,
+        fold_ln: bool = True,
+        center_writing_weights: bool = True,
+        center_unembed: bool = True,
+        refactor_factored_attn_matrices: bool = False,
+        fold_value_biases: bool = True,
+    ) -> None:
         """The weights that are here, processed."""
-        cfg, ours = processing.processed(self.cfg, nn.Module.state_dict(self), **flags)
-        self._become(cfg, ours, folded=flags.get("fold_ln", True))
+        cfg, ours = processing.processed(
+            self.cfg, nn.Module.state_dict(self), fold_ln=fold_ln, center_writing_weights=center_writing_weights,
+            center_unembed=center_unembed, fold_value_biases=fold_value_biases,
+            refactor_factored_attn_matrices=refactor_factored_attn_matrices,
+        )  # fmt: skip
+        self._become(cfg, ours, folded=fold_ln)
 
     def _become(self, cfg: ModelConfig, state: Mapping[str, Tensor], folded: bool = False) -> None:
         """Other weights, and the parts that they need; hooks and settings stay."""

@@ -9,6 +9,7 @@ import torch
 
 import lens.compat
 from lens import HookedTransformer, HookedTransformerConfig
+from tests import zoo
 from tests.compat import calls
 from tests.compat.test_reference import compare, group, ours
 
@@ -27,6 +28,20 @@ def test_steps_one_by_one_give_transformerlenss_processed_weights(name: str) -> 
         "unchanged"
     )
     assert set(model.fill_missing_keys({})) == set(group(name, False, "weights"))
+
+
+def test_switches_in_their_places() -> None:
+    """Old calls give them without names."""
+    plain, tokens = ours("gpt2", False), calls.ids()
+    named = ours("gpt2", False)
+    named.process_weights_(fold_ln=False, center_writing_weights=False, center_unembed=True)
+    plain.process_weights_(False, False, True)
+    assert torch.equal(named(tokens), plain(tokens)) and plain.cfg.normalization_type == "LN"
+    plain.load_and_process_state_dict(group("gpt2", False, "weights"), False, False, True, True)
+    assert torch.allclose(named(tokens), plain(tokens), atol=1e-5)
+    theirs = zoo.hugging_face("gpt2", "tied")
+    model = HookedTransformer.from_pretrained("gpt2", False, hf_model=theirs, device="cpu")
+    assert model.cfg.normalization_type == "LN"
 
 
 def test_refusals_of_steps() -> None:

@@ -32,6 +32,11 @@ def session() -> str | None:
     return None if context is None else context.session_id
 
 
+def given_up(job: Job) -> bool:
+    """Whether somebody cancelled it."""
+    return job.stopping or job.state == "cancelled"
+
+
 def mine(job: Job) -> bool:
     """Whether this session asked for the job, or nobody who did is there any more."""
     if session() in job.owners:
@@ -72,8 +77,13 @@ def model(name: str) -> Any | None:
 
 
 def result(key: Hashable, label: str, work: Work, *, lane: str) -> Any | None:
-    """The result of `work`, computed once per `key`; None after showing progress, or why it failed."""
-    job = runner().submit(label, work, lane=lane, key=key)
+    """The result of `work`, computed once per `key`; None after showing progress, or why it failed.
+
+    What this session asked for and somebody cancelled is not begun anew until it is asked for again.
+    """
+    job = runner().find(key)
+    if job is None or not (given_up(job) and session() in job.owners):
+        job = runner().submit(label, work, lane=lane, key=key)
     job.wait(PATIENCE)
     if job.state == "done":
         return job.result

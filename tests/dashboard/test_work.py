@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import work
 from dashboard.jobs import Job, Runner
@@ -105,6 +106,51 @@ def test_a_job_is_cancelled_from_the_sidebar(app, empty_runs, held):
     assert job.wait(10)
     assert job.state == "cancelled"
     settled(at)
+
+
+def test_what_was_cancelled_is_not_begun_anew_by_itself(fresh, held, monkeypatch):
+    def page() -> None:
+        from dashboard import work
+
+        work.result("key", "Something heavy", work.heavy, lane="m")  # pyright: ignore[reportAttributeAccessIssue]
+
+    monkeypatch.setattr(work, "heavy", held, raising=False)
+    monkeypatch.setattr(work, "PATIENCE", 0.0)
+    fresh._who = work.session
+    at = AppTest.from_function(page, default_timeout=30).run()
+    job = fresh.find("key")
+    assert job is not None
+    assert held.begun.wait(10)
+    at.button(key=f"cancel_{job.id}").click()
+    at.run()
+    assert job.wait(10)
+    for _ in range(3):
+        at.run()
+    assert fresh.jobs() == [job]
+    assert [box.value.replace("\\", "") for box in at.info] == ["Something heavy: cancelled."]
+    held.go_on.set()
+    at.button(key=f"again_{job.id}").click()
+    at.run()
+    assert fresh.wait(10)
+    again = fresh.find("key")
+    assert again is not None
+    assert (again is job, again.state) == (False, "done")
+
+
+def test_what_another_session_cancelled_is_begun_for_this_one(fresh, held, monkeypatch):
+    fresh._who = work.session
+    monkeypatch.setattr(work, "PATIENCE", 0.0)
+    monkeypatch.setattr(work, "watch", lambda id: None)
+    for who in ("other", "me"):
+        monkeypatch.setattr(work, "session", lambda who=who: who)
+        fresh._who = work.session
+        work.result("key", "Something heavy", held, lane="m")
+        if who == "other":
+            fresh.jobs()[0].cancel()
+    assert len(fresh.jobs()) == 2
+    held.go_on.set()
+    assert fresh.wait(10)
+    assert [job.state for job in fresh.jobs()] == ["cancelled", "done"]
 
 
 def test_a_model_with_work_stays_on_the_shelf():

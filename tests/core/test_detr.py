@@ -382,7 +382,7 @@ def test_models_of_texts_refuse_features() -> None:
 
 
 def test_it_says_no_text() -> None:
-    with pytest.raises(ValueError, match="detr reads texts in both directions"):
+    with pytest.raises(ValueError, match="detr reads images as a whole"):
         model_of().generate(image(), 3)
     with pytest.raises(ValueError, match="it takes no targets"):
         model_of().to_inputs(image(), targets=torch.zeros(2, 3).long())

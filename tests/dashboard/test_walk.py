@@ -150,6 +150,13 @@ def patching(page: Page) -> str:
     page.get_by_role("radio", name="Estimates").click()
     expect(page.locator(".js-plotly-plot")).to_be_visible()
     idle(page)
+    return send(page)
+
+
+def send(page: Page) -> str:
+    """Send the strongest heads to a circuit; gives the name of the run that is made."""
+    from playwright.sync_api import expect
+
     page.locator(".st-key-send button").click()
     saved = page.get_by_text(re.compile("saved as"))
     expect(saved).to_be_visible()
@@ -171,13 +178,20 @@ def circuit(page: Page) -> None:
     expect(page.locator(".node.selected")).to_have_attribute("data-id", HEAD)
     expect(page.get_by_role("heading", name=re.compile(rf"^{HEAD} · effect"))).to_be_visible()
     idle(page)
-    page.get_by_role("button", name="Pin", exact=True).click()
-    expect(page.locator(f'.node[data-id="{HEAD}"] .pin')).to_have_count(1)
-    idle(page)
+    pin(page, HEAD)
     page.get_by_role("button", name=f"Ablate {HEAD}").click()
     expect(page.get_by_text("In the circuit")).to_be_visible()
     page.get_by_role("button", name="What role does it play?").click()
     expect(page.get_by_text("attends from a token to the one before it")).to_be_visible()
+    idle(page)
+
+
+def pin(page: Page, node: str) -> None:
+    """Pin the selected node."""
+    from playwright.sync_api import expect
+
+    page.get_by_role("button", name="Pin", exact=True).click()
+    expect(page.locator(f'.node[data-id="{node}"] .pin')).to_have_count(1)
     idle(page)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from circuits.tasks import tasks
 from tests.dashboard.browser import PATIENCE, address, choose, idle, next_step, opened, until_address
-from tests.dashboard.test_walk import NOTE, export, notes
+from tests.dashboard.test_walk import NOTE, export, notes, pin, send
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -112,13 +112,7 @@ def patching(page: Page) -> str:
     expect(page.locator("canvas.cells")).to_be_visible()
     expect(page.get_by_text(re.compile("^The 12 strongest"))).to_be_visible()
     idle(page)
-    page.locator(".st-key-send button").click()
-    saved = page.get_by_text(re.compile("saved as"))
-    expect(saved).to_be_visible()
-    found = re.search(r"saved as (\S+?)\.?$", saved.text_content() or "")
-    assert found is not None
-    idle(page)
-    return found[1]
+    return send(page)
 
 
 def circuit(page: Page) -> str:
@@ -134,9 +128,7 @@ def circuit(page: Page) -> str:
         node.click()
     expect(page.get_by_role("heading", name=re.compile(rf"^{re.escape(name)} · effect"))).to_be_visible()
     idle(page)
-    page.get_by_role("button", name="Pin", exact=True).click()
-    expect(page.locator(f'.node[data-id="{name}"] .pin')).to_have_count(1)
-    idle(page)
+    pin(page, name)
     return name
 
 

@@ -16,6 +16,8 @@ from dashboard.subject import Subject
 
 MOST_PAIRS = 16
 BUTTON = "Name the roles of heads"
+ROW = 68  # pixels: only rows higher than 64 wrap texts that are too long for a line
+MOST_HIGH = 470
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,21 @@ def roles(asked: Asked) -> dict[str, Any] | None:
     assert of.batch is not None
     pairs, model, metric = of.batch[: asked.n_pairs], of.model, of.metric
     return work.result(
-        ("roles", model.revision, of.name, pairs.digest, metric),
+        key_of(asked),
         f"Roles of the heads of {of.name} on {len(pairs)} pair{'s' * (len(pairs) != 1)}",
         lambda progress: interventions.roles_on(model, pairs, metric, progress),
         lane=of.name,
     )
+
+
+def key_of(asked: Asked) -> tuple[Any, ...]:
+    """What the roles are remembered by."""
+    if asked.opened is not None:
+        return inspector.key_of(asked.opened, "roles")
+    of = asked.subject
+    if of.batch is None:
+        return ("roles", None)
+    return ("roles", of.model.revision, of.name, of.batch[: asked.n_pairs].digest, of.metric)
 
 
 def by_head(found: dict[str, Any] | None) -> dict[str, str]:
@@ -93,20 +105,64 @@ def by_head(found: dict[str, Any] | None) -> dict[str, str]:
     return {head: ", ".join(names) for head, names in named.items()}
 
 
-def table(found: dict[str, Any], asked: Asked) -> None:
-    """Every role with its heads, strongest first, and what it means."""
+def table(found: dict[str, Any], asked: Asked) -> str | None:
+    """Every role with its heads, strongest first, and what it means; gives the role that a person chose, if any."""
     st.subheader("Roles of the heads", divider=False)
     held = [role for role in found["roles"] if role["heads"]]
     n = asked.n_pairs
     over = f"{n} pair{'s' * (n != 1)} of {asked.subject.title}"
     if not held:
         st.caption(plain(f"None of the {len(found['roles'])} known roles fits a head, on {over}."))
-        return
+        return None
     frame = pd.DataFrame(
         [(role["role"], ", ".join(role["heads"]), role["description"]) for role in held],
         columns=["role", "heads, strongest first", "what they do"],
     )
-    st.dataframe(frame, hide_index=True, key="roles_table", row_height=36)
+    event = st.dataframe(
+        frame, hide_index=True, key=f"roles_table_{asked.flag}", row_height=ROW, on_select="rerun",
+        selection_mode="single-row", height=min(ROW * len(frame) + 40, MOST_HIGH),
+        column_config={
+            "role": st.column_config.TextColumn(width=130),
+            "heads, strongest first": st.column_config.TextColumn(width=330),
+            "what they do": st.column_config.TextColumn(width=430),
+        },
+    )  # fmt: skip
     empty = [role["role"] for role in found["roles"] if not role["heads"]]
     none = f" No head is: {', '.join(empty)}." if empty else ""
-    st.caption(plain(f"By fixed rules on what each head attends to, copies and writes, on {over}.{none}"))
+    st.caption(
+        plain(
+            f"By fixed rules on what each head attends to, copies and writes, on {over}.{none} Choose a row to see "
+            "only its heads."
+        )
+    )
+    rules(held)
+    chosen = event["selection"]["rows"]
+    return held[chosen[0]]["role"] if chosen and chosen[0] < len(held) else None
+
+
+def rules(held: list[dict[str, Any]]) -> None:
+    """What a head must do to be given each role, and where that comes from."""
+    if not all("conditions" in role for role in held):
+        return
+    with st.expander("The rules"):
+        st.dataframe(
+            pd.DataFrame(
+                [(role["role"], " and ".join(role["conditions"]), role["source"]) for role in held],
+                columns=["role", "a head has it if", "source"],
+            ),
+            hide_index=True, key="rules_table", row_height=ROW,
+        )  # fmt: skip
+
+
+def of_head(view: View, found: Subject, head: str) -> str:
+    """The roles of one head where they are known already, "" otherwise; it starts no work."""
+    asked = asked_of(view, found)
+    there = work.known(key_of(asked))
+    return by_head(there).get(head, "")
+
+
+def only(found: dict[str, Any] | None, role: str | None) -> list[str] | None:
+    """The heads of this role, strongest first; None where none was chosen."""
+    if found is None or role is None:
+        return None
+    return next((list(one["heads"]) for one in found["roles"] if one["role"] == role), None)

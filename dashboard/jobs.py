@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Work = Callable[[Progress], Any]
+TELLING = 4.0  # seconds that a step must have run for its pace to tell how long it will take
 
 
 @dataclass(eq=False)
@@ -48,6 +49,7 @@ class Job:
     error: str | None = None
     started: float | None = None
     ended: float | None = None
+    step_began: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -73,6 +75,14 @@ class Job:
             return 0.0
         return (self.ended if self.ended is not None else time.monotonic()) - self.started
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until the present step ends at the pace that it has had; None where that says little yet."""
+        ran = time.monotonic() - self.step_began
+        if self.state != "running" or ran < TELLING or not 0 < self.done < self.total:
+            return None
+        return ran / self.done * (self.total - self.done)
+
     def cancel(self) -> None:
         """Ask it to stop; it does at its next progress call."""
         self._stop.set()
@@ -89,6 +99,8 @@ class Job:
         """
         if self._stop.is_set():
             raise Cancelled
+        if (total, label) != (self.total, self.step) or done < self.done:
+            self.step_began = time.monotonic()
         self.done, self.total, self.step = done, total, label
 
     def run(self) -> None:

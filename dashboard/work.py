@@ -150,7 +150,13 @@ def describe(job: Job) -> str:
     if job.total > COUNTED:
         how_far = f" {job.fraction:.0%}"
     step = f": {job.step}{how_far}" if job.step else ""
-    return f"{job.label}{step} ({job.seconds:.0f} s)"
+    left = "" if job.left is None else f", this step about {duration(job.left)} more"
+    return f"{job.label}{step} ({duration(job.seconds)}{left})"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `45 s`, `3 min`."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def ended(job: Job, *, again: bool = True) -> None:

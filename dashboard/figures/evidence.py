@@ -45,9 +45,21 @@ def size_curve(curve: Mapping[str, Any], *, circuit: tuple[int, float | None] | 
         _at(figure, circuit[0], "" if circuit[1] is not None else "this circuit")
     if circuit is not None and circuit[0] and circuit[1] is not None:
         _star(figure, circuit[0], circuit[1])
-    figure.update_xaxes(title="edges kept", type="log")
+    figure.update_xaxes(title="edges kept", type="log", **ticks(sizes))
     figure.update_yaxes(title="faithfulness", tickformat=".0%")
     return _sized(figure, 330)
+
+
+def ticks(sizes: Sequence[int]) -> dict[str, Any]:
+    """Where a logarithmic axis over these sizes is labelled: 1, 2, 5, 10 … in a short span, else powers of ten.
+
+    Plotly's own labels of a long span are single digits between the powers, which are read as sizes.
+    """
+    low, high = max(1, min(sizes, default=1)), max(1, *sizes, 1)
+    steps = (1, 2, 5) if high <= 100 * low else (1,)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    values = [step * 10**power for power in range(first, last + 1) for step in steps]
+    return {"tickvals": values, "ticktext": [f"{value:,}" for value in values]}
 
 
 def _star(figure: go.Figure, size: int, faithfulness: float) -> None:
@@ -103,7 +115,7 @@ def kept_curve(
     figure.add_hline(y=1.0, line={"color": GREY, "width": 1, "dash": "dot"})
     if shown:
         _at(figure, shown, "shown")
-    figure.update_xaxes(title="edges kept", type="log")
+    figure.update_xaxes(title="edges kept", type="log", **ticks(sizes))
     figure.update_yaxes(title="faithfulness", tickformat=".0%")
     return _sized(figure, 300)
 

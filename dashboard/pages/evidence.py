@@ -27,6 +27,10 @@ from lens.progress import Progress
 PAGE = Page(title="Evidence", icon=":material/fact_check:", order=6)
 
 PLOT = {"displayModeBar": False}
+# The order in which all are measured: answers come early if what takes longest, of which the run says something
+# already, comes last.
+SOONEST = ("truth", "stability", "agreement", "minimality", "completeness", "curve")
+
 PIECES = {"stability": pieces.GRADIENTS, "agreement": pieces.EXACT}
 
 
@@ -160,7 +164,7 @@ def start(found: Opened, kind: str) -> None:
 
 
 def start_all(found: Opened, kinds: list[str]) -> None:
-    for kind in kinds:
+    for kind in sorted(kinds, key=SOONEST.index):
         start(found, kind)
 
 

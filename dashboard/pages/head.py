@@ -11,7 +11,7 @@ import streamlit as st
 import torch
 
 from circuits.places import head_name, place
-from dashboard import ablated, page, refusing, scene_head, sidebar, state, subject, survey, work
+from dashboard import ablated, head_roles, page, refusing, scene_head, sidebar, state, subject, survey, work
 from dashboard.ablated import Ablated
 from dashboard.components.passages import passages
 from dashboard.figures.head_kinds import KINDS, strongest_kind
@@ -126,7 +126,8 @@ def looks(view: View, found: Subject, all_heads: Survey, sides: list[Side]) -> N
     for column, side in zip(columns, sides, strict=False):
         with column:
             kind = "" if side.ids != found.ids else strongest_kind(all_heads.scores[side.at])
-            st.subheader(side.label + (f" · {kind}" if kind else ""))
+            role = head_roles.of_head(view, found, head_name(*side.at))
+            st.subheader(plain(" · ".join(filter(None, [side.label, role, kind]))))
             head_attention(
                 found, side.at, side.ids, key=f"attention_{side.key}", query=view.query, hide_sink=hide,
                 by_values=values, on_query=lambda position: state.put(query=position),

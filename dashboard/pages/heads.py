@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from circuits.places import head_name
+from circuits.places import head_name, place
 from dashboard import head_roles, page, refusing, scene_heads, sidebar, state, survey, work
 from dashboard.components.gallery import gallery
 from dashboard.figures.head_kinds import KINDS, strongest_kind
@@ -54,12 +54,14 @@ def show() -> None:
     asked = head_roles.asked_of(view, subject)
     columns, order = ranked(view, subject, found, asked)
     roles = head_roles.roles(asked)
-    if roles is not None:
-        head_roles.table(roles, asked)
+    role = None if roles is None else head_roles.table(roles, asked)
+    chosen = head_roles.only(roles, role)
+    if chosen is not None:
+        order = of_role(chosen, order, subject.model.cfg.n_heads)
     if columns is not None:
         names = head_roles.by_head(roles)
-        gallery_and_head(view, subject, found, at, columns, order, names)
-        table(view, columns, order, at, names)
+        gallery_and_head(view, subject, found, at, columns, order, names, role)
+        table(view, columns, order, at, names, role)
         st.caption(plain(averaged(subject)))
     page.next_step("head", f"Take {head_name(*at)} apart", view, node=head_name(*at))
 
@@ -191,6 +193,12 @@ def filtered(title: str, values: NDArray[np.floating]) -> list[int]:
     return order
 
 
+def of_role(chosen: list[str], order: list[int] | None, heads: int) -> list[int]:
+    """The heads of a role, strongest first; in the order of a score where there is one, and if they pass its filter."""
+    mine = [(at.layer or 0) * heads + (at.head or 0) for at in map(place, chosen)]
+    return mine if order is None else [i for i in order if i in mine]
+
+
 # ---- pictures
 
 
@@ -202,12 +210,13 @@ def gallery_and_head(
     columns: Columns,
     order: list[int] | None,
     roles: dict[str, str],
+    role: str | None,
 ) -> None:
     layers, heads = found.scores.shape[:2]
     left, right = st.columns([11, 9], gap="medium")
     with left:
         title, switch = st.columns(2, vertical_alignment="center")
-        title.subheader("All heads" if order is None else f"{len(order)} heads by {view.sort}", divider=False)
+        title.subheader(plain(shown_heads(view, order, role)), divider=False)
         hide = switch.toggle(
             "Hide the sink", key="hide_sink",
             help="Leave out attention to the first token, where heads look when they have nothing to do; the rest of "
@@ -217,7 +226,7 @@ def gallery_and_head(
         payload = gallery_payload(
             found.without_sink if hide else found.tiles, len(subject.ids), about(found, columns, view.sort, roles),
             title=f"Attention of {layers * heads if order is None else len(order)} heads of {subject.model.name}",
-            order=order, labels=None if order is None else rank_labels(columns[view.sort or ""], order, signed=signed),
+            order=order, labels=labels_of(columns, view.sort, order, heads, signed=signed),
         )  # fmt: skip
         with st.container(height=700 if order is not None and len(order) > 48 else "content", border=False):
             gallery(payload, key="gallery", selected=at, on_pick=lambda node: state.put(node=node))
@@ -229,6 +238,29 @@ def gallery_and_head(
             subject, at, subject.ids, key="attention", query=view.query, hide_sink=hide,
             on_query=lambda position: state.put(query=position),
         )  # fmt: skip
+
+
+def shown_heads(view: View, order: list[int] | None, role: str | None) -> str:
+    """Which heads the gallery shows."""
+    if order is None:
+        return "All heads"
+    by = "" if view.sort is None else f" by {view.sort}"
+    return (
+        f"{len(order)} heads{by}"
+        if role is None
+        else f"{role}: {len(order)} head{'s' * (len(order) != 1)}{by}"
+    )
+
+
+def labels_of(
+    columns: Columns, sort: str | None, order: list[int] | None, heads: int, *, signed: bool
+) -> list[str] | None:
+    """What stands at each square: its head, and the score that the heads are ranked by, if any."""
+    if order is None:
+        return None
+    if sort is None:
+        return [head_name(*divmod(i, heads)) for i in order]
+    return rank_labels(columns[sort], order, signed=signed)
 
 
 def about(found: Survey, columns: Columns, sort: str | None, roles: dict[str, str]) -> list[str]:
@@ -247,7 +279,12 @@ def about(found: Survey, columns: Columns, sort: str | None, roles: dict[str, st
 
 
 def table(
-    view: View, columns: Columns, order: list[int] | None, at: tuple[int, int], roles: dict[str, str]
+    view: View,
+    columns: Columns,
+    order: list[int] | None,
+    at: tuple[int, int],
+    roles: dict[str, str],
+    role: str | None = None,
 ) -> None:
     """All scores of the heads that the gallery shows, and of the selected one; a row selects its head."""
     heads = next(iter(columns.values())).shape[1]
@@ -260,7 +297,7 @@ def table(
         order = [int(i) for i in np.lexsort([-v for v in values])]
         said = f"most {first} first, then most {second}"
     else:
-        said = f"by {view.sort}, largest first"
+        said = f"by {view.sort}, largest first" if view.sort is not None else f"{role}, strongest first"
     st.subheader("What kind of head? Scores of each", divider=False)
     place = (
         f"row {order.index(mine) + 1} of {len(order)}"

@@ -197,3 +197,17 @@ def test_the_live_curve_is_in_order_of_size():
 )
 def test_shares_in_words(value, text):
     assert share(value) == text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels"),
+    [
+        ([200, 1000], {"200", "500", "1,000"}),
+        ([75, 75_681], {"100", "1,000", "10,000"}),
+        ([1, 9], {"1", "2", "5"}),
+    ],
+)
+def test_logarithmic_axes_are_labelled_with_whole_sizes(sizes, labels):
+    drawn = evidence.ticks(sizes)
+    inside = {text for value, text in zip(*drawn.values(), strict=True) if sizes[0] <= value <= sizes[-1]}
+    assert inside == labels

@@ -11,12 +11,13 @@ from circuits.head_table import head_table
 from circuits.patch import patch
 from circuits.places import head_name
 from circuits.tasks import tasks
-from dashboard import interventions
+from dashboard import head_roles, interventions
 from dashboard.figures.head_kinds import KINDS
 from dashboard.figures.montage import gallery_payload
 from dashboard.figures.ranking import rank_labels, ranking
 from dashboard.head_effects import EFFECTS, head_effects
 from dashboard.head_roles import BUTTON, MOST_PAIRS
+from dashboard.plain import plain
 from tests.dashboard.conftest import MODEL, RUN, settled
 from tests.dashboard.test_pages import texts
 
@@ -95,13 +96,35 @@ def test_the_roles_of_heads_are_named_where_heads_are(app, empty_runs):
     at = settled(at)
     assert not at.exception and not at.error
     assert not [b for b in at.button if b.key == "name_roles"]
-    listed, scores = at.dataframe[0].value, at.dataframe[1].value
+    listed, scores = at.dataframe[0].value, at.dataframe[-1].value
     named = dict(zip(scores["head"], scores["role"], strict=True))
     for _, row in listed.iterrows():
         for head in row["heads, strongest first"].split(", "):
             assert row["role"] in named[head].split(", ")
     assert "induction" in listed["role"].tolist()
     assert f"on {MOST_PAIRS} pairs of" in texts(at.caption)
+
+
+def test_the_gallery_shows_the_heads_of_a_chosen_role(app, empty_runs, monkeypatch):
+    at = app("heads", empty_runs, model=MODEL, task="induction")
+    at.button(key="name_roles").click()
+    at = settled(at)
+    listed = at.dataframe[0].value
+    row = listed["role"].tolist().index("induction")
+    mine = listed["heads, strongest first"][row].split(", ")
+    rules = at.dataframe[1].value
+    assert rules["role"].tolist() == listed["role"].tolist() and rules["a head has it if"].str.len().min() > 5
+    table = head_roles.table
+    monkeypatch.setattr(head_roles, "table", lambda found, asked: table(found, asked) or "induction")
+    at = settled(at.run())
+    assert not at.exception
+    assert any(s.value == plain(f"induction: {len(mine)} heads") for s in at.subheader)
+    shown = at.dataframe[2].value["head"].tolist()
+    assert shown[: len(mine)] == mine and len(shown) <= len(mine) + 1  # and the selected one
+    at.query_params["node"] = mine[0]
+    at.switch_page("dashboard/pages/head.py")
+    at = settled(at)
+    assert any(plain(mine[0]) in s.value and "induction" in s.value for s in at.subheader)
 
 
 def test_the_roles_of_a_run_are_those_of_its_circuit_page(app, saved_runs, tmp_path, monkeypatch):

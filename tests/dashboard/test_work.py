@@ -71,6 +71,25 @@ def test_how_far_a_job_is_is_always_said(done, total, shown):
     assert shown in work.describe(job)
 
 
+def test_how_long_a_step_still_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("dashboard.jobs.time.monotonic", lambda: now[0])
+    job = Job(1, "Discover", "m", None, None, state="running", started=100.0)
+    job.report(0, 400, "evaluate")
+    now[0] = 110.0
+    assert job.left is None, "nothing is done yet"
+    job.report(20, 400, "evaluate")
+    assert job.left == pytest.approx(190)
+    assert work.describe(job) == "Discover: evaluate 20/400 (10 s, this step about 3 min more)"
+    job.report(1, 400, "evaluate")
+    assert job.left is None, "it has begun again"
+    now[0] = 115.0
+    job.report(100, 400, "evaluate")
+    assert job.left == pytest.approx(15), "at the pace of this step alone"
+    job.report(400, 400, "evaluate")
+    assert job.left is None
+
+
 def test_owners_are_those_who_asked(held):
     who = iter(["a", "b", None])
     runner = Runner(who=lambda: next(who))

@@ -7,7 +7,7 @@ every run of a page runs it as a script.
 import streamlit as st
 from starlette.middleware import Middleware
 
-from dashboard import gate, options, page, pages, state
+from dashboard import gate, options, page, pages, quiet, state
 
 
 def main() -> None:
@@ -26,4 +26,5 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 else:
+    quiet.keep_quiet()
     app = st.App(__file__, middleware=[Middleware(gate.Gate, **gate.from_environment())])

@@ -27,9 +27,8 @@ from lens.progress import Progress
 PAGE = Page(title="Evidence", icon=":material/fact_check:", order=6)
 
 PLOT = {"displayModeBar": False}
-# The order in which all are measured: answers come early if what takes longest, of which the run says something
-# already, comes last.
-SOONEST = ("truth", "stability", "agreement", "minimality", "completeness", "curve")
+# The order in which all are measured: what takes longest, the exact effect of every node, comes last.
+SOONEST = ("truth", "stability", "curve", "minimality", "completeness", "agreement")
 
 PIECES = {"stability": pieces.GRADIENTS, "agreement": pieces.EXACT}
 
@@ -86,7 +85,8 @@ def overview(found: Opened, kept: dict[str, Any], known: list[str]) -> None:
         st.button(
             f"Measure {'all that is missing' if many else 'what is missing'}", type="primary", key="measure_all",
             icon=":material/fact_check:", on_click=start_all, args=(found, waiting),
-            help="Runs in the background, one after the other; each is kept in the run's folder when it is done",
+            help="Runs in the background, one after the other, the quickest first: seconds for a small model, some minutes "
+            "each for a language model. Each is kept in the run's folder when it is done",
         )  # fmt: skip
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import socket
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.websockets import WebSocketDisconnected
+from streamlit.runtime import app_session
 
 from dashboard import __main__ as serving
+from dashboard import quiet
 from dashboard.options import parse
 
 ROOT = Path(__file__).parents[2]
@@ -80,3 +86,42 @@ def test_options_come_from_the_command_line_then_the_environment():
     assert parse([], environment).runs == Path("/from/env")
     given = parse(["--runs", "/x", "--run", "/y", "--unknown", "z"], environment)
     assert (given.runs, given.run) == (Path("/x"), Path("/y"))
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    loggers = [logging.getLogger(name) for name in (quiet.SERVER, quiet.SESSION)]
+    before = [(logger, list(logger.filters), logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.propagate = True
+        logger.setLevel(logging.INFO)
+    quiet.keep_quiet()
+    quiet.keep_quiet()
+    with caplog.at_level(logging.INFO):
+        yield caplog
+    for logger, filters, propagate, level in before:
+        logger.filters[:], logger.propagate = filters, propagate
+        logger.setLevel(level)
+
+
+def test_a_closed_tab_is_no_error(log):
+    def fails(error: Exception) -> None:
+        try:
+            raise error
+        except Exception:
+            logging.getLogger(quiet.SERVER).exception("Exception in ASGI application\n")
+
+    fails(WebSocketDisconnected('Cannot call "send" once a close message has been sent.'))
+    assert not log.records
+    fails(RuntimeError("something else"))
+    logging.getLogger(quiet.SERVER).info("Started server")
+    assert [record.levelname for record in log.records] == ["ERROR", "INFO"]
+
+
+def test_a_bar_that_has_gone_is_no_news(log):
+    source = inspect.getsource(app_session)
+    assert quiet.GONE in source, "what Streamlit says of it"
+    logging.getLogger(app_session.__name__).info(f"{quiet.GONE} - it might have been removed", "1a2b")
+    assert not log.records
+    logging.getLogger(app_session.__name__).info("A session began: %s", "1a2b")
+    assert len(log.records) == 1

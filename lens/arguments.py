@@ -117,7 +117,8 @@ def check_past(past: KeyValues | None, batch: int, span: Span, cfg: ModelConfig)
 def check_causal(cfg: ModelConfig, but: str) -> None:
     """Raise where positions look at what follows them, or a mixer takes texts as a whole."""
     if not cfg.causal:
-        whole = "images as a whole" if cfg.embed.patches or cfg.embed.features else "texts in both directions"
+        seen = cfg.source.embed.patches or cfg.source.embed.features
+        whole = "images as a whole" if seen else "texts in both directions"
         raise ValueError(f"{cfg.name} reads {whole}: {but}")
     for mixer in cfg.stack.mixers:
         if mixer is not None and not mixer.continues:

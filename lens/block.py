@@ -21,6 +21,11 @@ from lens.norm import Norm
 from lens.taps import OFF, AnyTaps
 
 
+def _own(site: str, x: Tensor, taps: AnyTaps) -> Tensor:
+    """The stream as one reader alone sees it: what an edit writes into it in place reaches nobody else."""
+    return x.clone() if taps.alters(site) else x.view_as(x)
+
+
 class Block(nn.Module):
     """x + attention, then + MLP; in sequence or in parallel, with norms where `norm_placement` puts them.
 
@@ -188,9 +193,9 @@ class Block(nn.Module):
             kv = heads if g == h else heads.unflatten(2, (g, -1)).mean(3)
         else:
             kv = x[:, :, None].expand(-1, -1, g, -1)
-        q = taps(self.hook_q_input, heads.view_as(heads))
-        k = taps(self.hook_k_input, kv.view_as(kv))
-        v = taps(self.hook_v_input, kv.view_as(kv))
+        q, k, v = (
+            taps(name, _own(name, read, taps)) for name, read in zip(split[1:], (heads, kv, kv), strict=True)
+        )
         if not altered:
             return x if norm is None else norm(x, taps)
         return (q, k, v) if norm is None else (norm(q, taps), norm(k, taps), norm(v, taps))
@@ -210,7 +215,7 @@ class Block(nn.Module):
         """
         assert self.mlp is not None
         if taps.wants(self.hook_mlp_in):
-            x = taps(self.hook_mlp_in, x.view_as(x))
+            x = taps(self.hook_mlp_in, _own(self.hook_mlp_in, x, taps))
             normalized = None if taps.alters(self.hook_mlp_in) else normalized
         if normalized is None:
             normalized = x if self.mlp_norm is None else self.mlp_norm(x, taps)

@@ -99,7 +99,7 @@ def save(model: Transformer, folder: str | Path, *, card: Mapping[str, Any] | No
     aliases = aliases_of(model.cfg)
     state = {name: t.contiguous() for name, t in nn.Module.state_dict(model).items() if name not in aliases}
     with atomic.folder(folder) as partial:
-        config = {"format": "lens", "model": model.cfg.to_dict()}
+        config = {"format": "lens", "model": ModelConfig.to_dict(model.cfg)}
         atomic.write_json(partial / "config.json", config)
         if card is not None:
             atomic.write_json(partial / "card.json", dict(card))

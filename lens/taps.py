@@ -104,7 +104,10 @@ class Taps:
     def __call__(self, site: str, x: Tensor) -> Tensor:
         if site not in self.names:
             return x
-        for edit in self.edits.get(site, ()):
+        edits = self.edits.get(site, ())
+        if edits and x.numel() and 0 in x.stride() and _overlaps(x):
+            x = x.clone()  # a row that stands for several: what is written in place must reach one alone
+        for edit in edits:
             edited = edit(x)
             x = x if edited is None else _checked(edited, site, x)
         if self.grad and x.is_floating_point():
@@ -139,6 +142,11 @@ class Joined:
 
 
 AnyTaps = Off | Taps | Joined
+
+
+def _overlaps(x: Tensor) -> bool:
+    """Do several elements share one place in memory (`expand`)?"""
+    return any(step == 0 and n > 1 for step, n in zip(x.stride(), x.shape, strict=True))
 
 
 def _checked(edited: Any, site: str, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from lens import atomic
+from lens.config import ModelConfig
 
 if TYPE_CHECKING:
     from lens.model import Transformer
@@ -187,7 +188,7 @@ def about_model(model: Transformer, *, weights: bool = True) -> dict[str, Any]:
         "name": model.name,
         "revision": model.revision,
         "origin": model.origin,
-        "config_sha256": _sha_of(model.cfg.to_dict()),
+        "config_sha256": _sha_of(ModelConfig.to_dict(model.cfg)),
         "dtype": str(model.dtype).removeprefix("torch."),
         "tokenizer_sha256": _tokenizer(model),
     }

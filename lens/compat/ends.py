@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lens.classifier import Classifier, Pooler
 from lens.compat.hook_points import Board, alone
+from lens.compat.stored import StoredPart, as_weights
 from lens.embed import Embed
 from lens.frame import Frame
 from lens.unembed import Transform, Unembed
@@ -32,7 +33,8 @@ class Alone:
         return x
 
 
-class TokenEmbed(Embed):
+@as_weights
+class TokenEmbed(StoredPart, Embed):
     """The core's embedding. Called with ids alone, it gives what tokens add to the stream, without positions; where
     the sum is normalised (BERT), the whole embedding, of ids and their types."""
 
@@ -71,7 +73,8 @@ class TokenTable:
         return self.table[ids]
 
 
-class TokenUnembed(Unembed):
+@as_weights
+class TokenUnembed(StoredPart, Unembed):
     """The core's unembedding, with TransformerLens's names for its weights.
 
     Called by itself it is W_U and b_U alone, without the cap of logits and the hidden layer in front (`mlm_head`).
@@ -93,7 +96,7 @@ class TokenUnembed(Unembed):
         return x @ self.W_U + self.b_U if taps is None else super().forward(x, taps)
 
 
-class MaskedHead(Alone, Transform):
+class MaskedHead(Alone, StoredPart, Transform):
     """The hidden layer in front of a masked language model's vocabulary: TransformerLens's `mlm_head`."""
 
     W = property(lambda self: self.dense.weight.T)  # [d, d]
@@ -101,7 +104,7 @@ class MaskedHead(Alone, Transform):
     act_fn = property(lambda self: self.act)
 
 
-class PooledHead(Alone, Pooler):
+class PooledHead(Alone, StoredPart, Pooler):
     """The pooler, which by itself takes a whole stream [b, p, d] and reads its first position."""
 
     W = property(lambda self: self.dense.weight.T)  # [d, d]
@@ -112,7 +115,7 @@ class PooledHead(Alone, Pooler):
         return x[:, 0] if x.ndim == 3 else x
 
 
-class ClassHead(Alone, Classifier):
+class ClassHead(Alone, StoredPart, Classifier):
     """The map to classes: TransformerLens's `nsp_head`."""
 
     W = property(lambda self: self.linear.weight.T)  # [d, classes]
@@ -124,6 +127,10 @@ class PositionEmbed:
 
     def __init__(self, W_pos: Tensor) -> None:
         self.W_pos = W_pos  # [p, d]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of the table, as `W_pos`."""
+        return {"W_pos": self.W_pos.detach().clone()}
 
     def __call__(
         self, tokens: Tensor, past_kv_pos_offset: int = 0, attention_mask: Tensor | None = None

@@ -59,24 +59,26 @@ class FactoredMatrix:
         return self.A, self.B
 
     def __matmul__(self, other: Tensor | FactoredMatrix) -> Any:
-        """A product with another factored matrix (the smaller inner axis is kept), a matrix, or a vector [r]."""
+        """A product with another factored matrix (the smaller inner axis is kept) or a matrix, in factors; with a
+        vector [r], a vector."""
         if isinstance(other, FactoredMatrix):
+            between = self.B @ other.A
             if self.mdim > other.mdim:
-                return FactoredMatrix(self @ other.A, other.B)
-            return FactoredMatrix(self.A, self.B @ other)
+                return FactoredMatrix(self.A @ between, other.B)
+            return FactoredMatrix(self.A, between @ other.B)
         if other.ndim < 2:
             return (self.A @ (self.B @ other[..., None]))[..., 0]
-        if other.shape[-1] > self.mdim:
+        if self.rdim > self.mdim:
             return FactoredMatrix(self.A, self.B @ other)
-        return self.A @ (self.B @ other)
+        return FactoredMatrix(self.AB, other)
 
     def __rmatmul__(self, other: Tensor) -> Any:
-        """The product with a matrix, or a vector [l], on the left."""
+        """The product with a matrix on the left, in factors; with a vector [l], a vector."""
         if other.ndim < 2:
             return ((other[..., None, :] @ self.A) @ self.B)[..., 0, :]
-        if other.shape[-2] > self.mdim:
+        if self.ldim > self.mdim:
             return FactoredMatrix(other @ self.A, self.B)
-        return (other @ self.A) @ self.B
+        return FactoredMatrix(other, self.AB)
 
     def __mul__(self, scalar: float | Tensor) -> FactoredMatrix:
         return FactoredMatrix(self.A * scalar, self.B)

@@ -1,11 +1,15 @@
 """What old code makes or asks for by name and the core has in another form: hook points that are modules, key–value
-stores that are made before a run."""
+stores that are made before a run.
+
+Letters: b batch, p position, g key/value head, e d_head.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from transformer_lens import hook_points
 
 from lens.compat.hook_points import HookPoint as Site
@@ -26,8 +30,15 @@ class HookPoint(hook_points.HookPoint, metaclass=Both):
     """
 
 
+class HookedTransformerKeyValueCacheEntry(NamedTuple):
+    """Keys and values of one layer, [b, p, g, e], to be read."""
+
+    past_keys: Tensor
+    past_values: Tensor
+
+
 class HookedTransformerKeyValueCache(KeyValues):
-    """Keys and values of a text so far, for `past_kv_cache`."""
+    """Keys and values of a text so far, for `past_kv_cache`; `cache[layer].past_keys` are those of a layer."""
 
     @classmethod
     def init_cache(
@@ -39,3 +50,27 @@ class HookedTransformerKeyValueCache(KeyValues):
     def unfreeze(self) -> None:
         """Let runs add to it again."""
         self.frozen = False
+
+    @property
+    def entries(self) -> list[HookedTransformerKeyValueCacheEntry]:
+        """What is stored, by layer."""
+        return [self[layer] for layer in range(len(self.keys))]
+
+    @property
+    def previous_attention_mask(self) -> Tensor | None:
+        """1 where a stored token is real, [b, p]; None before the first run."""
+        row = next((keys for keys in self.keys if keys is not None), None)
+        if row is None or not self.length:
+            return None
+        return (
+            row.new_ones(len(row), self.length, dtype=torch.int) if self.valid is None else self.valid.int()
+        )
+
+    def __getitem__(self, layer: int) -> HookedTransformerKeyValueCacheEntry:
+        if not -len(self.keys) <= layer < len(self.keys):
+            raise IndexError(f"layer is {layer} and keys of {len(self.keys)} layers are stored")
+        keys, values = self.keys[layer], self.values[layer]
+        if keys is None or values is None:
+            raise ValueError("nothing is stored yet: run the model with past_kv_cache= this store")
+        keys, values = keys[:, :, : self.length], values[:, :, : self.length]
+        return HookedTransformerKeyValueCacheEntry(keys.transpose(1, 2), values.transpose(1, 2))

@@ -112,8 +112,12 @@ class HookPoint(str):
         """A forward hook as an edit of the core's activation."""
 
         def act(x: Tensor) -> Tensor | None:
-            y = function(self.shown(x), hook=self)
-            return None if y is None else self.hidden(y, x)
+            shown = self.shown(x)
+            before = None if shown.is_inference() else shown._version
+            y = function(shown, hook=self)
+            if y is None and before is not None and shown._version == before:
+                return None
+            return self.hidden(shown if y is None else y, x)  # what was written in place counts as well
 
         return (lambda x: function(x, hook=self)) if self.norm is None else act
 

@@ -41,7 +41,7 @@ def initial_weights(cfg: ModelConfig, c: HookedTransformerConfig) -> State:
         if not _random(entry):
             found[entry.ours] = torch.zeros(shape) if entry.ours.endswith(".bias") else torch.ones(shape)
         else:
-            theirs = torch.empty(entry.there(torch.empty(shape, device="meta")).shape, dtype=c.dtype)
+            theirs = torch.empty(entry.there(torch.empty(shape)).shape, dtype=c.dtype)
             found[entry.ours] = entry.here(_drawn(theirs, c, generator))
     found |= {name: found[same] for name, same in aliases_of(cfg).items() if same in found}
     return {name: x.to(c.dtype) for name, x in found.items()}

@@ -114,7 +114,8 @@ def _modules() -> dict[str, ModuleType]:
         "HookedTransformerConfig": config.HookedTransformerConfig,
         "ActivationCache": cache.ActivationCache,
     }
-    stores = {"HookedTransformerKeyValueCache": hook_modules.HookedTransformerKeyValueCache}
+    names = ("HookedTransformerKeyValueCache", "HookedTransformerKeyValueCacheEntry")
+    stores = {name: getattr(hook_modules, name) for name in names}
     held: dict[str, dict[str, Any]] = {
         "hook_points": hooks,
         "utils": utils,

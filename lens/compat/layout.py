@@ -25,15 +25,19 @@ IGNORED = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "alibi")
 """What TransformerLens keeps beside its weights and makes anew."""
 
 
-def to_layout(cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = False) -> State:
+def to_layout(
+    cfg: ModelConfig, state: Mapping[str, Tensor], *, folded: bool = False, under: str = ""
+) -> State:
     """Copies of our weights in TransformerLens's layout. With `folded`, norms in front of maps have no entries.
+
+    `under` (`blocks.0.attn.`) is where the part of the model is, if `state` has that part's weights alone.
 
     Raises:
         ValueError: the layout has no place for a weight; the message names it.
     """
-    shapes, like = shapes_of(_with_biases(cfg)), state["embed.tokens.weight"]
+    shapes, like = shapes_of(_with_biases(cfg)), next(iter(state.values()))
     found: State = {}
-    for entry in entries(cfg):
+    for entry in (entry for entry in entries(cfg) if entry.theirs.startswith(under)):
         x = state.get(entry.ours)
         if entry.absent and x is not None and bool(x.any()):
             raise ValueError(f"{cfg.name} has {entry.ours!r}: TransformerLens's layout has no place for that")
@@ -99,6 +103,28 @@ def _gated(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> Mapping[str, Tens
         if bias is not None and out is not None and bool(bias.any()):
             found[f"{path}.b_in"] = torch.zeros_like(bias)
             found[f"{path}.b_out"] = found.get(f"{path}.b_out", out.new_zeros(out.shape[1])) + bias @ out
+    return found
+
+
+def part_from_layout(cfg: ModelConfig, weights: Mapping[str, Tensor], under: str) -> State:
+    """Weights of one part in TransformerLens's layout, under their full names, as ours; those that are not there are
+    left out, and so are biases of zero that this model does not have.
+
+    Raises:
+        ValueError: a weight is unknown, of another shape, or a bias that this model does not have.
+    """
+    known = {entry.theirs: entry for entry in entries(cfg) if entry.theirs.startswith(under)}
+    shapes, here, found = shapes_of(_with_biases(cfg)), shapes_of(cfg), State()
+    for name, x in weights.items():
+        if name not in known:
+            raise ValueError(unknown("weight", name, known, of=cfg.name))
+        ours = known[name].ours
+        if ours in here:
+            found[ours] = _back(known[name], x, shapes[ours])
+        elif bool(x.any()):
+            raise ValueError(
+                f"{cfg.name} has no bias {name!r}: give it one by model.load_state_dict, with all weights"
+            )
     return found
 
 

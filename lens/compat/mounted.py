@@ -83,10 +83,6 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
         """TransformerLens's name of a site of the core."""
         return site
 
-    def their_path(self, path: str) -> str:
-        """TransformerLens's name of a part of the core."""
-        return path.removeprefix("stack.")
-
     def _mount(self) -> None:
         """TransformerLens's parts in the core's places, and a hook point at every site."""
         self.board, self.hook_dict = Board(), {}
@@ -105,6 +101,7 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
                 if theirs.get(value) in self.hook_dict:
                     setattr(module, name, self.hook_dict[theirs[value]])
             alone_as(module, self.board)
+        self.placed()
         self.board.owned_by(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -223,6 +220,11 @@ class Mounted(Hooked, Stored, Weights):  # pyright: ignore[reportIncompatibleMet
     def mps(self) -> Any:
         """Move the model to Apple's GPU."""
         return self.to("mps")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """`half()`, `double()` and all that moves or casts also says so in the settings."""
+        super()._apply(fn, recurse)
+        return self._located() if isinstance(self.cfg, Settings) else self
 
     def _located(self) -> Any:
         """The settings say where the model is, and of which type."""

@@ -19,6 +19,7 @@ from lens.classifier import Classifier, Pooler
 from lens.compat.ends import Alone, ClassHead, MaskedHead, PooledHead, PositionEmbed, TokenEmbed, TokenUnembed
 from lens.compat.factored_matrix import FactoredMatrix
 from lens.compat.hook_points import Board, alone
+from lens.compat.stored import StoredPart, as_weights
 from lens.embed import Embed
 from lens.encoded import Encoded
 from lens.experts import MixtureOfExperts
@@ -28,22 +29,25 @@ from lens.norm import Norm
 from lens.unembed import Transform, Unembed
 
 
-class HookedNorm(Alone, Norm):
+@as_weights
+class HookedNorm(Alone, StoredPart, Norm):
     """A norm: `model.ln_final(resid)`."""
 
 
-class HookedMLP(Alone, MLP):
+@as_weights
+class HookedMLP(Alone, StoredPart, MLP):
     """A feed-forward network: `block.mlp(block.ln2(resid_mid))`."""
 
     act_fn = property(lambda self: self.act)
     d_mlp = property(lambda self: self.up.out_features)
 
 
-class HookedExperts(Alone, MixtureOfExperts):  # type: ignore[override]
+class HookedExperts(Alone, StoredPart, MixtureOfExperts):  # type: ignore[override]
     """A mixture of experts in a feed-forward network's place."""
 
 
-class HookedAttention(Attention):
+@as_weights
+class HookedAttention(StoredPart, Attention):
     """Attention: `block.attn(x, x, x)` of normalised streams [b, p, d], or of one per head [b, p, h, d]."""
 
     board: Board
@@ -90,7 +94,7 @@ class HookedAttention(Attention):
         return q, k, v
 
 
-class HookedBlock(Block):
+class HookedBlock(StoredPart, Block):
     """A block: `model.blocks[0](resid_pre)`."""
 
     board: Board

@@ -38,6 +38,10 @@ class Settings(ModelConfig):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.hooked, name)
 
+    def to_dict(self) -> dict[str, Any]:
+        """TransformerLens's fields, of which `HookedTransformerConfig.from_dict` makes another configuration."""
+        return self.hooked.to_dict()
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *dir(self.hooked)})
 

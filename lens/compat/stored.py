@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from lens import processing
 from lens.compat import layout
@@ -13,7 +16,118 @@ from lens.compat.hook_points import Board, HookPoint
 from lens.compat.settings import Settings
 from lens.config import ModelConfig
 from lens.model import Transformer
+from lens.nearest import unknown
 from lens.parameters import aliases_of
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part is in its model, by our name and by TransformerLens's."""
+
+    ours: str
+    theirs: str
+    cfg: ModelConfig
+
+    @property
+    def folded(self) -> bool:
+        """Have norms in front of maps been folded?"""
+        return isinstance(self.cfg, Settings) and str(self.cfg.hooked.normalization_type).endswith("Pre")
+
+
+class Weight(Tensor):
+    """A weight of the core as TransformerLens shapes it: a view, so that `attn.W_Q[0] = x` and `attn.W_Q.data = x`
+    both write into the core's. What is computed from it are ordinary tensors."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
+
+    @property
+    def data(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.as_subclass(Tensor).data
+
+    @data.setter
+    def data(self, x: Tensor) -> None:
+        if x.shape != self.shape:
+            raise ValueError(f"the weight is {tuple(self.shape)}, and what it is to be {tuple(x.shape)}")
+        if not isinstance(self._base, nn.Parameter):
+            raise ValueError(
+                "this is no weight of the model, but made of its weights, or a bias that it lacks"
+            )
+        self.as_subclass(Tensor).data.copy_(x)
+
+    def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return repr(self.as_subclass(Tensor))
+
+
+def as_weights(cls: type[Any]) -> type[Any]:
+    """Let the properties of a part that are weights (`W_Q`, `b_U`) give `Weight`s."""
+
+    def shown(get: Any) -> property:
+        def weight(self: Any) -> Any:
+            x = get(self)
+            return x if isinstance(x, nn.Parameter) or x is None else x.as_subclass(Weight)
+
+        return property(weight, doc=get.__doc__)
+
+    for name in dir(cls):
+        found = getattr(cls, name)
+        if isinstance(found, property) and name.lstrip("_")[:2] in ("W_", "b_"):
+            setattr(cls, name, shown(found.fget))
+    return cls
+
+
+class StoredPart(nn.Module):
+    """What a part of a drop-in model knows of its weights by TransformerLens's names: `attn.state_dict()["W_Q"]`."""
+
+    place: Place
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """This part's weights in TransformerLens's layout, copies of the core's."""
+        if args or options.get("destination") is not None:  # torch collects those of a whole model
+            return super().state_dict(*args, **options)
+        place, under = self.place, f"{self.place.theirs}."
+        state = {f"{place.ours}.{name}": x for name, x in super().state_dict(keep_vars=True).items()}
+        if not state:
+            return {}
+        found = layout.to_layout(place.cfg, state, folded=place.folded, under=under)
+        return {options.get("prefix", "") + name.removeprefix(under): x for name, x in found.items()}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Weights of this part in TransformerLens's layout into it, in place.
+
+        Raises:
+            ValueError: a weight is missing, unknown, of another shape, or a bias that this model does not have.
+        """
+        known, under = self.state_dict(), f"{self.place.theirs}."
+        missing = [name for name in known if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in known]
+        given = {under + name: x for name, x in state_dict.items() if strict or name in known}
+        given = {name: x for name, x in given.items() if name.rsplit(".", 1)[-1] not in layout.IGNORED}
+        if strict and missing:
+            raise ValueError(f"{self.place.theirs} needs a weight {missing[0]!r}, which is not there")
+        found, parameters = (
+            layout.part_from_layout(self.place.cfg, given, under),
+            dict(self.named_parameters()),
+        )
+        with torch.no_grad():
+            for name, x in found.items():
+                parameters[name.removeprefix(f"{self.place.ours}.")].copy_(x)
+        return _IncompatibleKeys(missing, unexpected)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A weight by TransformerLens's name (`attn.W_Q = x`) is copied into the core's."""
+        if (
+            isinstance(value, Tensor)
+            and "place" in vars(self)
+            and isinstance(getattr(type(self), name, None), property)
+        ):
+            state = self.state_dict()
+            if name not in state:
+                raise ValueError(unknown("weight", name, state, of=self.place.theirs))
+            self.load_state_dict({name: value}, strict=False)
+        else:
+            super().__setattr__(name, value)
 
 
 class Stored(Transformer):
@@ -48,6 +162,16 @@ class Stored(Transformer):
         """Weights in TransformerLens's layout, copies of the core's; see `lens.compat.layout`."""
         folded = str(self.cfg.hooked.normalization_type).endswith("Pre")
         return layout.to_layout(self.cfg, nn.Module.state_dict(self), folded=folded)
+
+    def their_path(self, path: str) -> str:
+        """TransformerLens's name of a part of the core."""
+        return path.removeprefix("stack.")
+
+    def placed(self) -> None:
+        """Tell each part where it is."""
+        for path, part in self.named_modules():
+            if isinstance(part, StoredPart):
+                vars(part)["place"] = Place(path, self.their_path(path), self.cfg)
 
     def tl_parameters(self) -> dict[str, Tensor]:
         """The same as `state_dict`, which TransformerLens's tools ask for by this name."""
@@ -129,6 +253,7 @@ class Stored(Transformer):
         }
         self.__dict__.update({**vars(new), **about})
         self.cfg = Settings.of(cfg, settings)
+        self.placed()
         self.board.owned_by(self)
         for hook in attached:
             point = self.hook_dict[hook.point]

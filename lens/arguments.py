@@ -117,8 +117,8 @@ def check_past(past: KeyValues | None, batch: int, span: Span, cfg: ModelConfig)
 def check_causal(cfg: ModelConfig, but: str) -> None:
     """Raise where positions look at what follows them, or a mixer takes texts as a whole."""
     if not cfg.causal:
-        seen = cfg.source.embed.patches or cfg.source.embed.features
-        whole = "images as a whole" if seen else "texts in both directions"
+        reads = (cfg if cfg.source is None else cfg.source).embed
+        whole = "images as a whole" if reads.patches or reads.features else "texts in both directions"
         raise ValueError(f"{cfg.name} reads {whole}: {but}")
     for mixer in cfg.stack.mixers:
         if mixer is not None and not mixer.continues:

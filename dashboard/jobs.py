@@ -52,6 +52,7 @@ class Job:
     step_began: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def active(self) -> bool:
@@ -79,13 +80,18 @@ class Job:
     def left(self) -> float | None:
         """Seconds until the present step ends at the pace that it has had; None where that says little yet."""
         ran = time.monotonic() - self.step_began
-        if self.state != "running" or ran < TELLING or not 0 < self.done < self.total:
+        if self.state != "running" or self.stopping or ran < TELLING or not 0 < self.done < self.total:
             return None
         return ran / self.done * (self.total - self.done)
 
     def cancel(self) -> None:
-        """Ask it to stop; it does at its next progress call."""
-        self._stop.set()
+        """Ask it to stop: it does at its next progress call, or at once if it has not begun."""
+        with self._lock:
+            self._stop.set()
+            if self.state != "queued":
+                return
+            self.work, self.ended, self.state = None, time.monotonic(), "cancelled"
+        self._over.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether it was over within `timeout` seconds."""
@@ -104,13 +110,15 @@ class Job:
         self.done, self.total, self.step = done, total, label
 
     def run(self) -> None:
-        """Do the work in this thread and remember how it ended."""
+        """Do the work in this thread and remember how it ended; nothing if it was cancelled before it began."""
+        with self._lock:
+            if self.state != "queued":
+                return
+            self.started, self.state = time.monotonic(), "running"
         assert self.work is not None
-        self.started = time.monotonic()
         try:
             if self._stop.is_set():
                 raise Cancelled
-            self.state = "running"
             self.result = self.work(self.report)
             ended: State = "done"
         except Cancelled:
@@ -199,8 +207,8 @@ class Runner:
     def ahead(self, job: Job) -> int:
         """How many jobs its lane does before this queued one."""
         with self._lock:
-            lane = self._lanes.get(job.lane, ())
-            return lane.index(job) if job in lane else 0
+            lane = list(self._lanes.get(job.lane, ()))
+            return sum(other.active for other in lane[: lane.index(job)]) if job in lane else 0
 
     def busy(self) -> bool:
         """Whether any lane has work."""

@@ -85,8 +85,8 @@ def overview(found: Opened, kept: dict[str, Any], known: list[str]) -> None:
         st.button(
             f"Measure {'all that is missing' if many else 'what is missing'}", type="primary", key="measure_all",
             icon=":material/fact_check:", on_click=start_all, args=(found, waiting),
-            help="Runs in the background, one after the other, the quickest first: seconds for a small model, some minutes "
-            "each for a language model. Each is kept in the run's folder when it is done",
+            help="Runs in the background, one after the other, the quickest first: seconds for a small model, some "
+            "minutes each for a language model. Each is kept in the run's folder when it is done",
         )  # fmt: skip
 
 

@@ -67,6 +67,24 @@ def test_cancel_stops_running_and_queued_work():
     assert not never.started.is_set()
 
 
+def test_a_job_that_has_not_begun_is_cancelled_at_once():
+    runner, gate, never, last = Runner(), Gate(), Gate(), Gate()
+    running, queued, after = (
+        runner.submit(n, g, lane="m") for n, g in (("a", gate), ("b", never), ("c", last))
+    )
+    assert gate.started.wait(10)
+    assert runner.ahead(after) == 2
+    queued.cancel()
+    assert queued.wait(0)
+    assert (queued.state, queued.stopping, queued.seconds) == ("cancelled", False, 0.0)
+    assert runner.ahead(after) == 1
+    gate.open.set()
+    last.open.set()
+    assert runner.wait(10)
+    assert (running.state, queued.state, after.state) == ("done", "cancelled", "done")
+    assert not never.started.is_set()
+
+
 def test_a_lane_goes_on_after_a_failure():
     runner = Runner()
 

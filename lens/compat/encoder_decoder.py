@@ -86,7 +86,7 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input: Any,
-        decoder_input: Tensor | None = None,
+        decoder_input: Any = None,
         return_type: str | None = "logits",
         one_zero_attention_mask: Tensor | None = None,
         *,
@@ -118,7 +118,7 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
         )  # fmt: skip
         return out if return_type == "logits" else None
 
-    def both(self, input: Any, decoder_input: Tensor | None, mask: Tensor | None) -> Any:
+    def both(self, input: Any, decoder_input: Any, mask: Tensor | None) -> Any:
         """What encoder and decoder read, in one value.
 
         Raises:
@@ -136,6 +136,10 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
             source = self.given(input, None, mask)
         if decoder_input is None:
             decoder_input = self.begun(source.n_rows)
+        if not isinstance(decoder_input, Tensor):
+            raise ValueError(
+                f"decoder_input is ids [batch, pos], not {type(decoder_input).__name__}: give to_tokens of the text"
+            )
         return replace(padded(decoder_input.to(self.device), None, None), source=source)
 
     def begun(self, rows: int) -> Tensor:

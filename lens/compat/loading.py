@@ -37,6 +37,9 @@ OWNERS = {
 }
 """TransformerLens's short names, and where on the Hugging Face hub they are."""
 
+UNBEGUN = ("qwen2", "qwen3")
+"""Families whose texts TransformerLens begins with no token unless it is told to."""
+
 IDLE = ("trust_remote_code", "token", "cache_dir", "local_files_only", "low_cpu_mem_usage")
 """Options of transformers' loader that change nothing here."""
 
@@ -70,7 +73,7 @@ def from_pretrained(
         fold_ln, center_writing_weights, center_unembed, fold_value_biases, refactor_factored_attn_matrices: the steps
             of `lens.processing`; those that the model has no use for are left out.
         hf_model: a model of transformers whose weights are taken instead.
-        default_prepend_bos: texts begin with the token that begins texts; None: yes.
+        default_prepend_bos: texts begin with the token that begins texts; None: yes, but for Qwen.
         first_n_layers: the first layers alone.
         n_ctx: another length of context; with learned positions a smaller one.
         options: `revision`, `torch_dtype`; those of transformers that change nothing here are taken.
@@ -86,6 +89,9 @@ def from_pretrained(
     where = torch.device("cpu") if not move_to_device else None if device is None else device_of(device)
     wanted = dtype_of(dtype)
     cfg, state, tokenizer, about = _opened(model_name, revision, tokenizer, hf_model)
+    if cfg.source is not None:
+        other = "HookedEncoderDecoder.from_pretrained" if encoder_layouts.reads(cfg) else "lens.load"
+        raise ValueError(f"{cfg.name} ({cfg.family}) is an encoder and a decoder: load it by {other}")
     cfg, state = _shortened(cfg, state, first_n_layers, n_ctx)
     exact = torch.promote_types(wanted, torch.float32)
     state = {name: x.to(exact) for name, x in state.items()}
@@ -96,7 +102,8 @@ def from_pretrained(
     made = cls.from_state(cfg, state, device=where or best_device(), dtype=wanted, **about)
     if tokenizer is not None:
         made.set_tokenizer(tokenizer, default_padding_side)
-    made.cfg.hooked.default_prepend_bos = default_prepend_bos is not False
+    begins = cfg.family not in UNBEGUN if default_prepend_bos is None else default_prepend_bos
+    made.cfg.hooked.default_prepend_bos = begins
     if fold_ln and cfg.stack.norm != "none":
         made.cfg.hooked.normalization_type += "Pre"
     return made

@@ -38,6 +38,8 @@ class Texts(Transformer):
             ValueError: it is neither.
         """
         self.tokenizer = HookedTokenizer.of(tokenizer, default_padding_side)
+        settings: Any = self.cfg
+        settings.tokenizer_prepends_bos = self.tokenizer.prepends_bos
 
     def to_tokens(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -168,7 +170,9 @@ class Texts(Transformer):
         ):
             ids = input.ids if isinstance(input, ModelInputs) else None
             return input, ids, attention_mask
-        if isinstance(input, str | list) and input and not isinstance(input[0], int):
+        if input is None:
+            raise ValueError("there is nothing to run: give a text, texts, ids or a residual stream")
+        if isinstance(input, str) or (isinstance(input, list) and input and not isinstance(input[0], int)):
             input = self.to_tokens(input, prepend_bos, padding_side)
         ids = torch.as_tensor(input)
         ids = (ids[None] if ids.ndim == 1 else ids).to(self.device)

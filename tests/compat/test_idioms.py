@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lens.compat import FactoredMatrix, HookedTransformer, HookedTransformerConfig
+from lens.compat import FactoredMatrix, HookedEncoderDecoder, HookedTransformer, HookedTransformerConfig
 from lens.compat.hook_modules import HookedTransformerKeyValueCache
 
 SIZES = {"n_layers": 2, "d_model": 16, "n_ctx": 12, "d_head": 4, "d_vocab": 30, "act_fn": "gelu", "seed": 1}
@@ -212,3 +212,33 @@ def test_a_store_of_keys_is_read_by_layer() -> None:
     assert mask is not None and torch.equal(mask, torch.ones(2, 4, dtype=torch.int))
     with pytest.raises(IndexError, match="keys of 2 layers"):
         store[2]
+
+
+def test_texts_begin_as_transformerlens_begins_them() -> None:
+    """Its Qwen2 and Qwen3 put no token in front; an empty text is that token alone."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    small = {"vocab_size": 30, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    qwen = Qwen2ForCausalLM(Qwen2Config(**small, **heads))
+    assert HookedTransformer.from_pretrained("q", hf_model=qwen).cfg.default_prepend_bos is False
+    told = HookedTransformer.from_pretrained("q", hf_model=qwen, default_prepend_bos=True)
+    assert told.cfg.default_prepend_bos is True
+    assert HookedTransformer.from_pretrained("g", hf_model=gpt2()).cfg.default_prepend_bos is True
+    shipped = HookedTransformer.from_pretrained("induction-2l", device="cpu")
+    assert shipped.cfg.tokenizer_prepends_bos is shipped.tokenizer.prepends_bos
+    assert shipped("").shape[:2] == (1, 1)
+    with pytest.raises(ValueError, match="nothing to run"):
+        shipped(None)
+
+
+def test_another_class_is_named() -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"vocab_size": 30, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    t5 = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0))
+    with pytest.raises(ValueError, match=r"load it by HookedEncoderDecoder\.from_pretrained"):
+        HookedTransformer.from_pretrained("t", hf_model=t5)
+    both = HookedEncoderDecoder.from_pretrained("t", hf_model=t5)
+    with pytest.raises(ValueError, match=r"decoder_input is ids \[batch, pos\], not str"):
+        both(IDS, "a text")

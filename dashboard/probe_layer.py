@@ -15,6 +15,7 @@ from dashboard.probing import MOST_ROWS, Layer
 from dashboard.subject import Subject
 from probes.estimator import directed
 from probes.labelled import Classes, Heads, Labelled, Values
+from probes.probe import Probe
 from probes.rerun import steered
 from probes.store import Run
 
@@ -122,6 +123,14 @@ def projection(shown: Shown, found: Layer) -> None:
 # ---- steering
 
 
+def ends(probe: Probe, name: str) -> tuple[str, str]:
+    """What lies at either end of the direction of `name`: against it, and along it."""
+    if probe.reads == "values":
+        return f"lower {name}", f"higher {name}"
+    others = [other for other in probe.names if other != name]
+    return f"towards {others[0]}" if len(others) == 1 else f"away from {name}", f"towards {name}"
+
+
 def steering(shown: Shown, found: Layer, subject: Subject | None) -> None:
     """Add the probe's direction to the activations, and read what the model writes then."""
     st.subheader("Does the direction steer what the model writes?")
@@ -139,13 +148,13 @@ def steering(shown: Shown, found: Layer, subject: Subject | None) -> None:
     if shown.model.sites[shown.site].shape.split()[2:] != ["d_model"]:
         st.info("Steering adds to the stream or to what a layer writes; these probes read something else.")
         return
-    a, b, c = st.columns([3, 4, 3], vertical_alignment="bottom", gap="medium")
+    a, b, c = st.columns([3, 3, 4], vertical_alignment="bottom", gap="medium")
     name = a.selectbox(
         "Towards", probe.names, index=len(probe.names) - 1, key=f"steer_to_{shown.target}_{len(probe.names)}"
     )
     dose = b.slider(
-        "Dose, in standard deviations of the activations along the direction", 0.5, 16.0, 4.0, 0.5,
-        key="steer_dose",
+        "Dose, in standard deviations", 0.5, 16.0, 4.0, 0.5, key="steer_dose",
+        help="Of the activations along the direction, over the rows of this run",
     )  # fmt: skip
     start = c.segmented_control("Steered at", [ALL, LAST], default=ALL, key="steer_start", required=True)
     usual = subject.words.clean if subject is not None else shown.labelled.texts[0]
@@ -165,14 +174,15 @@ def steering(shown: Shown, found: Layer, subject: Subject | None) -> None:
         lane=shown.name,
     )  # fmt: skip
     if written is not None:
-        two = probe.reads == "classes" and len(probe.names) == 2
-        away = next(n for n in probe.names if n != name) if two else ""
-        titles = (f"towards {away}" if two else f"away from {name}", "not steered", f"towards {name}")
+        down, up = ends(probe, name)
+        titles = (down, "not steered", up)
         for column, title, at, text in zip(
             st.columns(3, gap="medium"), titles, written.doses, written.texts, strict=True
         ):
             with column.container(border=True):
-                st.markdown(f"**{plain(title)}**" + (f" {plain(f'({at:+g} sd)')}" if at else ""))
+                st.markdown(
+                    f"**{plain(title)}**" + (f" ({plain(f'{at:+g} sd'.replace('-', '−'))})" if at else "")
+                )
                 end, more = (part.replace("\n", "⏎").strip() for part in (prompt[-40:], text))
                 st.markdown(f"{plain(f'… {end}')} **{plain(more or '(nothing)')}**")
         same = written.texts[0] == written.texts[1] == written.texts[2]

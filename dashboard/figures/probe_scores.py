@@ -165,7 +165,14 @@ def layer_curve(curve: pd.DataFrame, inside: pd.Series | None, selected: str | N
         figure.update_xaxes(tickvals=list(told), ticktext=list(told.values()))
     figure.update_xaxes(title="layer" if by_layer else "site")
     figure.update_yaxes(title=metric_name(str(curve.metric.iloc[0])))
-    figure.update_layout(height=360, margin=MARGIN, legend={"orientation": "h", "y": -0.22})
+    above = {
+        "orientation": "h",
+        "y": 1.02,
+        "yanchor": "bottom",
+        "x": 0,
+        "xanchor": "left",
+    }  # in one line or two
+    figure.update_layout(height=380, margin=MARGIN, legend=above)
     return figure
 
 

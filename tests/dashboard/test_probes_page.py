@@ -89,6 +89,8 @@ def test_values_are_shown_as_a_map(app, probe_folder, places):
     assert len(table) == 60
     assert at.segmented_control(key="projection_value").value == "longitude"
     assert at.selectbox(key="steer_to_values_2").value == "longitude"
+    said = texts(at.markdown)
+    assert "lower longitude" in said and "higher longitude" in said
 
 
 @pytest.mark.parametrize("kind", ["mlp", "attention-pooling"])

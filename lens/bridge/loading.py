@@ -69,9 +69,8 @@ def boot(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Bo
         )
         model = model.eval().requires_grad_(False).to(device)
         alone = model(ids).logits
-        tokenizer = None if checkpoint.tokenizer is None else checkpoint.tokenizer.hf
         bridge = build_bridge_from_module(
-            model, architecture, hf_config=hf, tokenizer=tokenizer, device=device, dtype=dtype,
+            model, architecture, hf_config=hf, tokenizer=None, device=device, dtype=dtype,
             model_name=checkpoint.name,
         )  # fmt: skip
         bridge.enable_compatibility_mode(no_processing=True, disable_warnings=True)

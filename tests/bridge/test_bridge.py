@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
+from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 import lens
@@ -18,6 +21,7 @@ from circuits.attribute_nodes import attribute_nodes
 from lens.bridge import Bridged
 from lens.model import Transformer
 from lens.taps import Taps
+from probes import harvest
 from probes.reading import probed_sites, read
 from tests.circuits.naive import pairs_for
 
@@ -269,3 +273,25 @@ def test_threads_do_not_see_each_others_edits(folders: Folders) -> None:
         for factor, found in zip(factors, pool.map(run, factors), strict=True):
             torch.testing.assert_close(found, want[factor], rtol=0, atol=0)
     torch.testing.assert_close(model(ids()), want[1.0], rtol=0, atol=1e-6)
+
+
+def test_a_saved_folder_with_a_tokenizer_reads_texts(folders: Folders, tmp_path: Path) -> None:
+    """The tokenizer has a token that begins texts, and does not say where it is from."""
+    folder = tmp_path / "worded"
+    shutil.copytree(folders["bloom"], folder)
+    words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, 60))]
+    backend = tokenizers.Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>")
+    )
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<pad>"
+    ).save_pretrained(folder)
+    model = lens.load(folder, device="cpu", backend="transformer-lens")
+    clean, corrupt = ["w3 w4 w5", "w9 w8 w7"], ["w3 w6 w5", "w9 w4 w7"]
+    pairs = Pairs.from_text(model, clean, corrupt, ["w10", "w11"], ["w12", "w13"])
+    found = patch(model, pairs, "z")
+    assert found.per_example.shape[-1] == 2 and found.per_example.isfinite().all()
+    read_off = harvest(model, clean, "resid_post")
+    cache = model.activations(clean, ["resid_post"])
+    torch.testing.assert_close(read_off["blocks.1.hook_resid_post"], cache["resid_post", 1][:, -1])

@@ -17,7 +17,6 @@ from dashboard.subject import Subject
 MOST_PAIRS = 16
 BUTTON = "Name the roles of heads"
 ROW = 68  # pixels: only rows higher than 64 wrap texts that are too long for a line
-MOST_HIGH = 470
 
 
 @dataclass(frozen=True)
@@ -114,30 +113,19 @@ def table(found: dict[str, Any], asked: Asked) -> str | None:
     if not held:
         st.caption(plain(f"None of the {len(found['roles'])} known roles fits a head, on {over}."))
         return None
-    frame = pd.DataFrame(
-        [(role["role"], ", ".join(role["heads"]), role["description"]) for role in held],
-        columns=["role", "heads, strongest first", "what they do"],
-    )
-    event = st.dataframe(
-        frame, hide_index=True, key=f"roles_table_{asked.flag}", row_height=ROW, on_select="rerun",
-        selection_mode="single-row", height=min(ROW * len(frame) + 40, MOST_HIGH),
-        column_config={
-            "role": st.column_config.TextColumn(width=130),
-            "heads, strongest first": st.column_config.TextColumn(width=330),
-            "what they do": st.column_config.TextColumn(width=430),
-        },
-    )  # fmt: skip
+    rows = [
+        f"| {plain(role['role'])} | {plain(', '.join(role['heads']))} | {plain(role['description'])} |"
+        for role in held
+    ]
+    st.markdown("\n".join(["| role | heads, strongest first | what they do |", "|---|---|---|", *rows]))
     empty = [role["role"] for role in found["roles"] if not role["heads"]]
     none = f" No head is: {', '.join(empty)}." if empty else ""
-    st.caption(
-        plain(
-            f"By fixed rules on what each head attends to, copies and writes, on {over}.{none} Choose a row to see "
-            "only its heads."
-        )
-    )
+    st.caption(plain(f"By fixed rules on what each head attends to, copies and writes, on {over}.{none}"))
     rules(held)
-    chosen = event["selection"]["rows"]
-    return held[chosen[0]]["role"] if chosen and chosen[0] < len(held) else None
+    return st.pills(
+        "Show only heads of the role", [role["role"] for role in held], key=f"only_role_{asked.flag}",
+        format_func=plain,
+    )  # fmt: skip
 
 
 def rules(held: list[dict[str, Any]]) -> None:

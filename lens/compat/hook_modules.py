@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformer_lens import hook_points
+from transformer_lens.HookedRootModule import HookedRootModule as TheirRootModule
 
 from lens.compat.hook_points import HookPoint as Site
+from lens.compat.mounted import Mounted
 from lens.kv import KeyValues
 
 
@@ -28,6 +30,32 @@ class HookPoint(hook_points.HookPoint, metaclass=Both):
 
     `isinstance(model.blocks[0].attn.hook_z, HookPoint)` holds as well.
     """
+
+
+class HookedRootModule(TheirRootModule):
+    """TransformerLens's own, in which a `HookedTransformer` can also be a part.
+
+    The hook points of such a part can be named here behind its path (`model.blocks.0.hook_resid_pre`); hook functions
+    and caches have them under the names that they have in the part.
+    """
+
+    def setup(self) -> None:
+        """Name all parts, and collect the hook points."""
+        self.mod_dict, self.hook_dict = {}, {}
+        inner: list[str] = []
+        for path, part in self.named_modules():
+            if path == "" or any(path.startswith(f"{whole}.") for whole in inner):
+                continue
+            self.mod_dict[path] = part
+            if isinstance(part, Mounted):
+                inner.append(path)
+                found: Any = {f"{path}.{name}": point for name, point in part.hook_dict.items()}
+                self.mod_dict |= found
+                self.hook_dict |= found
+                continue
+            part.name = path  # type: ignore[assignment]
+            if isinstance(part, hook_points.HookPoint):
+                self.hook_dict[path] = part
 
 
 class HookedTransformerKeyValueCacheEntry(NamedTuple):

@@ -6,9 +6,8 @@ Old code then runs as it is:
     lens.compat.install()
     from transformer_lens import HookedTransformer, HookedTransformerConfig, ActivationCache, patching, utils
 
-Names that TransformerLens 4 still has and that work here stay its own: `SVDInterpreter`, `head_detector`,
-`HookedRootModule`, and what `utils` holds beside `Slice` and `composition_scores`. Code that has imported a name before
-keeps what it has.
+Names that TransformerLens 4 still has and that work here stay its own: `SVDInterpreter`, `head_detector`, and what
+`utils` holds beside `Slice` and `composition_scores`. Code that has imported a name before keeps what it has.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def install(quiet: bool = False) -> None:
         quiet: say nothing.
 
     Raises:
-        ImportError: transformer-lens is not there: SVD, head detection and `HookedRootModule` are its own.
+        ImportError: transformer-lens is not there: SVD and head detection are its own, and `HookedRootModule` stands on it.
     """
     with _lock:
         if _undo:
@@ -102,7 +101,7 @@ def _modules() -> dict[str, ModuleType]:
     from lens.mlp import ACTIVATIONS, MLP
 
     theirs = import_module(f"{PACKAGE}.hook_points")
-    root = import_module(f"{PACKAGE}.HookedRootModule").HookedRootModule
+    root = hook_modules.HookedRootModule
     hooks = {**vars(theirs), "HookPoint": hook_modules.HookPoint, "HookedRootModule": root}
     utils = dict(vars(import_module(f"{PACKAGE}.utilities")))
     utils |= {"Slice": slices.Slice, "composition_scores": factored_matrix.composition_scores}

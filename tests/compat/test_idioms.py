@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lens.compat import FactoredMatrix, HookedEncoderDecoder, HookedTransformer, HookedTransformerConfig
-from lens.compat.hook_modules import HookedTransformerKeyValueCache
+from lens.compat.hook_modules import HookedRootModule, HookedTransformerKeyValueCache, HookPoint
 
 SIZES = {"n_layers": 2, "d_model": 16, "n_ctx": 12, "d_head": 4, "d_vocab": 30, "act_fn": "gelu", "seed": 1}
 IDS = torch.arange(8).reshape(2, 4)
@@ -218,8 +218,13 @@ def test_texts_begin_as_transformerlens_begins_them() -> None:
     """Its Qwen2 and Qwen3 put no token in front; an empty text is that token alone."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    small = {"vocab_size": 30, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    small: dict[str, Any] = {
+        "vocab_size": 30,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+    }
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2}
     qwen = Qwen2ForCausalLM(Qwen2Config(**small, **heads))
     assert HookedTransformer.from_pretrained("q", hf_model=qwen).cfg.default_prepend_bos is False
     told = HookedTransformer.from_pretrained("q", hf_model=qwen, default_prepend_bos=True)
@@ -235,10 +240,35 @@ def test_texts_begin_as_transformerlens_begins_them() -> None:
 def test_another_class_is_named() -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
-    sizes = {"vocab_size": 30, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
-    t5 = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0))
+    sizes: dict[str, Any] = {"vocab_size": 30, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1}
+    sizes |= {"num_heads": 2, "decoder_start_token_id": 0}
+    t5 = T5ForConditionalGeneration(T5Config(**sizes))
     with pytest.raises(ValueError, match=r"load it by HookedEncoderDecoder\.from_pretrained"):
         HookedTransformer.from_pretrained("t", hf_model=t5)
     both = HookedEncoderDecoder.from_pretrained("t", hf_model=t5)
     with pytest.raises(ValueError, match=r"decoder_input is ids \[batch, pos\], not str"):
         both(IDS, "a text")
+
+
+def test_a_model_is_a_part_of_a_root_module_of_ones_own() -> None:
+    class Own(HookedRootModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.hook_out = made(), HookPoint()
+            self.setup()
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.hook_out(self.model(ids))
+
+    own = Own()
+    plain, cache = own.run_with_cache(IDS)
+    torch.testing.assert_close(plain, own.model(IDS))
+    assert torch.equal(cache["hook_out"], plain)
+    torch.testing.assert_close(
+        cache["blocks.1.hook_resid_pre"], own.model.run_with_cache(IDS)[1]["resid_pre", 1]
+    )
+    name = "model.blocks.0.hook_mlp_out"
+    edited = own.run_with_hooks(IDS, fwd_hooks=[(name, lambda x, hook: x * 0)])
+    wanted = own.model.run_with_hooks(IDS, fwd_hooks=[("blocks.0.hook_mlp_out", lambda x, hook: x * 0)])
+    torch.testing.assert_close(edited, wanted)
+    torch.testing.assert_close(own(IDS), plain)  # hooks of a run end with it

@@ -119,6 +119,15 @@ def score_grid(
     return payload, list(curves), layers
 
 
+def span(values: list[float]) -> list[float] | None:
+    """From the least to the greatest of these and a little beyond, for an axis; None where none is a number."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return None
+    room = 0.06 * (max(known) - min(known)) or 0.05
+    return [min(known) - room, max(known) + room]
+
+
 def layer_curve(curve: pd.DataFrame, inside: pd.Series | None, selected: str | None) -> go.Figure:
     """The score of every place with its 95% interval above its floors; the selected place has a ring."""
     import plotly.graph_objects as go
@@ -164,7 +173,9 @@ def layer_curve(curve: pd.DataFrame, inside: pd.Series | None, selected: str | N
         told = {x: str(x) for x in xs[::step]} | ({} if inside is None else {max(xs) + 1: "chosen"})
         figure.update_xaxes(tickvals=list(told), ticktext=list(told.values()))
     figure.update_xaxes(title="layer" if by_layer else "site")
-    figure.update_yaxes(title=metric_name(str(curve.metric.iloc[0])))
+    shown = [*low, *high, *curve.score, *(v for name in floors_of(curve) for v in curve[name])]
+    shown += [] if inside is None else [inside.low, inside.high]
+    figure.update_yaxes(title=metric_name(str(curve.metric.iloc[0])), range=span([float(v) for v in shown]))
     above = {
         "orientation": "h",
         "y": 1.02,

@@ -58,6 +58,8 @@ def show() -> None:
     chosen = head_roles.only(roles, role)
     if chosen is not None:
         order = of_role(chosen, order, subject.model.cfg.n_heads)
+        if view.node is None and order:  # nobody has chosen another
+            at = divmod(order[0], subject.model.cfg.n_heads)
     if columns is not None:
         names = head_roles.by_head(roles)
         gallery_and_head(view, subject, found, at, columns, order, names, role)

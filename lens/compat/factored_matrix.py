@@ -13,6 +13,9 @@ from torch import Tensor
 
 from lens.processing import svd_of_product
 
+AT_ONCE = 2**24
+"""Entries of products that composition scores have in memory at once."""
+
 
 class FactoredMatrix:
     """A [..., l, m] times B [..., m, r]; leading axes broadcast.
@@ -153,11 +156,18 @@ def composition_scores(left: FactoredMatrix, right: FactoredMatrix, broadcast_di
 
     Source: "A Mathematical Framework for Transformer Circuits" (2021), on virtual weights.
     """
-    if broadcast_dims:
-        n_left, n_right = left.ndim - 2, right.ndim - 2
-        for i in range(n_left):
-            right = right.unsqueeze(i)
-        for i in range(n_right):
-            left = left.unsqueeze(n_left + i)
-    a, b = left.collapse_l(), right.collapse_r()
-    return torch.linalg.matrix_norm(a @ b) / torch.linalg.matrix_norm(a) / torch.linalg.matrix_norm(b)
+    a, b = left.collapse_l(), right.collapse_r()  # [..., m, d], [..., d, m]: small, with the products' norms
+    if not broadcast_dims:
+        return torch.linalg.matrix_norm(a @ b) / torch.linalg.matrix_norm(a) / torch.linalg.matrix_norm(b)
+    rows, columns = a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:])
+    beside = columns.transpose(0, 1).flatten(
+        1
+    )  # [d, n m]: every right next to the other, so that none is repeated
+    width = max(1, AT_ONCE // (rows.shape[1] * beside.shape[1]))
+    products = (part.flatten(0, 1) @ beside for part in rows.split(width))
+    squares = [
+        x.square().view(-1, rows.shape[1], len(columns), columns.shape[-1]).sum((1, 3)) for x in products
+    ]
+    norms = torch.cat(squares).sqrt().view(*a.shape[:-2], *b.shape[:-2])
+    lengths = torch.linalg.matrix_norm(a)[(..., *[None] * (b.ndim - 2))]
+    return norms / lengths / torch.linalg.matrix_norm(b)

@@ -39,7 +39,7 @@ def install(quiet: bool = False) -> None:
         quiet: say nothing.
 
     Raises:
-        ImportError: transformer-lens is not there: SVD and head detection are its own, and `HookedRootModule` stands on it.
+        ImportError: transformer-lens is not there: SVD and head detection are its own, `HookedRootModule` stands on it.
     """
     with _lock:
         if _undo:

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lens.compat import FactoredMatrix, HookedEncoderDecoder, HookedTransformer, HookedTransformerConfig
+from lens.compat import (
+    FactoredMatrix,
+    HookedEncoderDecoder,
+    HookedTransformer,
+    HookedTransformerConfig,
+    composition_scores,
+)
 from lens.compat.hook_modules import HookedRootModule, HookedTransformerKeyValueCache, HookPoint
 
 SIZES = {"n_layers": 2, "d_model": 16, "n_ctx": 12, "d_head": 4, "d_vocab": 30, "act_fn": "gelu", "seed": 1}
@@ -272,3 +278,15 @@ def test_a_model_is_a_part_of_a_root_module_of_ones_own() -> None:
     wanted = own.model.run_with_hooks(IDS, fwd_hooks=[("blocks.0.hook_mlp_out", lambda x, hook: x * 0)])
     torch.testing.assert_close(edited, wanted)
     torch.testing.assert_close(own(IDS), plain)  # hooks of a run end with it
+
+
+def test_composition_scores_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair by its definition, whatever is in memory at once."""
+    model = made()
+    left, right = model.OV, model.QK[1]
+    wanted = torch.stack([(a @ right.AB).norm(dim=(-2, -1)) for a in left.AB.flatten(0, 1)]).view(2, 4, 4)
+    wanted = wanted / left.AB.norm(dim=(-2, -1))[..., None] / right.AB.norm(dim=(-2, -1))
+    for at_once in (1, 2**24):
+        monkeypatch.setattr("lens.compat.factored_matrix.AT_ONCE", at_once)
+        torch.testing.assert_close(composition_scores(left, right), wanted)
+    torch.testing.assert_close(composition_scores(left[0], right, False), wanted[0].diagonal())

@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 RUN ?= runs/ioi-smollm2
+PORT ?= 8501
 PY := .venv/bin/python
 READY := .venv/.ready
 SETTING_UP := .venv/.setting-up
@@ -17,7 +18,7 @@ help:  ## List the targets.
 	@grep -E '^[a-z]+: .*##' Makefile | sed -e 's/:.*##/\t/' | expand -t 12
 
 run: discover  ## Find the IOI circuit in SmolLM2, then open the dashboard on it.
-	@$(PY) -m dashboard --run "$(RUN)"
+	@$(PY) -m dashboard --run "$(RUN)" --port "$(PORT)"
 
 discover: $(READY)  ## Find the IOI circuit in SmolLM2 and print its summary; an existing run is shown again.
 	@$(PY) -m lens.cli fetch smollm2
@@ -26,7 +27,7 @@ discover: $(READY)  ## Find the IOI circuit in SmolLM2 and print its summary; an
 	  --out "$(RUN)"; fi
 
 dashboard: $(READY)  ## Open the dashboard.
-	@$(PY) -m dashboard
+	@$(PY) -m dashboard --port "$(PORT)"
 
 # Two workers with one thread each: see CONTRIBUTING.md, "Tests". Choose tests with `make test ARGS="-k ioi"`.
 test: $(READY)  ## Run all tests; browser tests are skipped where there is no Chromium.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from dashboard.state import View
 
 OVER, AS_PATTERNS = "over the picture", "as patterns"
 EFFECT = "without it"
+SMALL = 0.005  # below it, three decimals say next to nothing
 QUICK = 64  # heads that are all taken away without being asked to
 LARGEST = 1024
 
@@ -143,6 +145,11 @@ def about(
     return lines
 
 
+def signed(values: NDArray[Any]) -> str:
+    """How changes are written such that the largest is not a zero."""
+    return "%+.3f" if np.nanmax(np.abs(values), initial=0.0) >= SMALL else "%+.1e"
+
+
 def table(
     scene: Scene, found: Mapping[str, GroupSurvey], at: At, changed: Mapping[str, NDArray[Any]] | None
 ) -> None:
@@ -161,7 +168,8 @@ def table(
             values = found[group.letter].scores[layer, head]
             row |= {score.title: float(v) for score, v in zip(scores, values, strict=True)}
             rows.append(row)
-    frame = pd.DataFrame(rows, columns=["head", *([EFFECT] if changed is not None else []), *titles])
+    asked = [title for title in titles if any(not math.isnan(row.get(title, math.nan)) for row in rows)]
+    frame = pd.DataFrame(rows, columns=["head", *([EFFECT] if changed is not None else []), *asked])
     if changed is not None:
         frame = frame.iloc[np.argsort(-frame[EFFECT].abs().to_numpy(), kind="stable")]
     names = frame["head"].tolist()
@@ -180,7 +188,8 @@ def table(
         column_config={
             "head": st.column_config.TextColumn("head", pinned=True),
             EFFECT: st.column_config.NumberColumn(
-                EFFECT, format="%+.3f", help=plain(f"Change of the {shown.total} when the head's output is replaced")
+                EFFECT, format=signed(frame[EFFECT].to_numpy()) if changed is not None else None,
+                help=plain(f"Change of the {shown.total} when the head's output is replaced"),
             ),
             **{
                 title: st.column_config.NumberColumn(title, format="%.2f", help=text) if title == "entropy"

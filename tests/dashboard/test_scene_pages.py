@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboard import image_sets
+from dashboard import image_sets, scene_heads
 from dashboard.image_prompt import CORRUPT
 from tests.dashboard.conftest import MODEL, settled
 from tests.dashboard.test_pages import labels, texts
@@ -142,6 +142,7 @@ def test_every_head_is_taken_away_and_listed(app, empty_runs):
     frame = at.dataframe[-1].value
     assert len(frame) == 24 and frame["without it"].abs().is_monotonic_decreasing
     assert frame.loc[frame["head"].str.startswith("e"), "said next"].isna().all()
+    assert frame.notna().any().all(), "no column without a number"
     assert [s.value for s in at.subheader][:3] == [
         "Encoder: source to source", "Decoder: target to target", "Cross-attention: target to source",
     ]  # fmt: skip
@@ -159,3 +160,10 @@ def test_own_texts_of_another_model_are_no_classes(app, empty_runs):
     at = app("heads", empty_runs, model=VIT, prompt="the ship", answer="moved")
     assert not at.warning and not at.error
     assert at.selectbox(key="view_answer").value == "0"
+
+
+@pytest.mark.parametrize(
+    ("values", "form"), [([-8.5, 0.001], "%+.3f"), ([-3e-5, np.nan], "%+.1e"), ([], "%+.1e")]
+)
+def test_small_changes_are_not_written_as_zero(values, form):
+    assert scene_heads.signed(np.array(values)) == form

@@ -48,7 +48,9 @@ def test_there_is_nothing_to_stand_on() -> None:
 
 def test_circuits_refuse_them_in_one_line() -> None:
     pairs = Pairs.from_tokens(ours("gpt2", "tied"), prompts(2), prompts(2).flip(0), [5, 6], [7, 8])
-    with pytest.raises(ValueError, match="bert looks in both directions; circuits are found in causal models"):
+    with pytest.raises(
+        ValueError, match="bert looks in both directions; circuits are found in causal models"
+    ):
         pairs.check(bert().cfg)
 
 

@@ -127,7 +127,7 @@ def looks(view: View, found: Subject, all_heads: Survey, sides: list[Side]) -> N
         with column:
             kind = "" if side.ids != found.ids else strongest_kind(all_heads.scores[side.at])
             role = head_roles.of_head(view, found, head_name(*side.at))
-            st.subheader(plain(" · ".join(filter(None, [side.label, role, kind]))))
+            st.subheader(" · ".join(filter(None, [side.label, plain(role), kind])))
             head_attention(
                 found, side.at, side.ids, key=f"attention_{side.key}", query=view.query, hide_sink=hide,
                 by_values=values, on_query=lambda position: state.put(query=position),

@@ -95,7 +95,7 @@ def choose(view: View, found: Subject, at: tuple[int, int]) -> tuple[View, list[
     if view.beside is not None and view.beside not in options[1:]:
         why = f"{view.beside!r} is no head of {found.model.name} and no counterfactual of this prompt"
         view = state.refuse(view, "beside", why)
-    left, right, _ = st.columns([2, 5, 3], vertical_alignment="bottom")
+    left, right, roles = st.columns([2, 5, 3], vertical_alignment="bottom")
     name, now = head_name(*at), view.beside or NOTHING
     left.selectbox("Head", heads, index=heads.index(name), **state.bound("node", name))
     right.selectbox(
@@ -103,6 +103,10 @@ def choose(view: View, found: Subject, at: tuple[int, int]) -> tuple[View, list[
         **state.shown("beside", now, lambda to: state.put(beside=None if to == NOTHING else to)),
         format_func=lambda o: "the same head on the counterfactual" if o == CORRUPT else o,
     )  # fmt: skip
+    asked = head_roles.asked_of(view, found)
+    with roles:
+        head_roles.button(asked)
+    head_roles.roles(asked)  # those that are known stand in the titles below
     sides = [Side(at, found.ids, head_name(*at), "main")]
     if now == CORRUPT and other is not None:
         sides[0] = Side(at, found.ids, f"{head_name(*at)} on the clean prompt", "main")

@@ -192,3 +192,15 @@ def test_passages_carry_what_is_drawn(induction):
     (one,) = payload["passages"]
     assert one["query"] == found.query and len(one["tokens"]) == len(one["weights"]) == 6
     assert one["label"].startswith("attention 0.")
+
+
+def test_the_role_of_a_head_is_named_here_too(app, empty_runs):
+    at = app("head", empty_runs, model=MODEL, task="induction", node="a1.h0")
+    assert not any("mover" in s.value for s in at.subheader)
+    at.button(key="name_roles").click()
+    at = settled(at)
+    assert not at.exception and not at.error
+    assert any(
+        s.value.startswith("a1.h0 · ") and "induction" in s.value.split(" · ")[1] for s in at.subheader
+    )
+    assert not [b for b in at.button if b.key == "name_roles"]

@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "server.maxUploadSize": 20,
     "server.maxMessageSize": 64,
     "server.fileWatcherType": "none",
+    "runner.magicEnabled": False,
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",

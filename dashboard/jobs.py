@@ -219,6 +219,12 @@ class Runner:
         """Whether everything that is queued or running now was over within `timeout` seconds each."""
         return all(job.wait(timeout) for job in self.jobs())
 
+    def stop(self, timeout: float | None = None) -> bool:
+        """Cancel everything; whether it was over within `timeout` seconds each."""
+        for job in self.jobs():
+            job.cancel()
+        return self.wait(timeout)
+
     # ---- inside
 
     def _find(self, key: Hashable) -> Job | None:

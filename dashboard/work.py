@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,14 +17,20 @@ from lens.progress import Progress
 
 PATIENCE = 0.35
 TICK = 0.5
+LEAVE = 10.0  # seconds that a job has at the end of the process
 COUNTED = 10_000  # of more pieces than this (bytes, pairs in many circuits) a share says more than a count
 LOOKED = ", looked at"
 
 
 @st.cache_resource(show_spinner=False)
 def runner() -> Runner:
-    """The job runner of this process; a job's owners are the browser sessions that asked for it."""
-    return Runner(who=session)
+    """The job runner of this process; a job's owners are the browser sessions that asked for it.
+
+    At the end of the process its jobs are stopped: a thread that is cut off in the middle of torch aborts it.
+    """
+    made = Runner(who=session)
+    atexit.register(made.stop, LEAVE)
+    return made
 
 
 def session() -> str | None:

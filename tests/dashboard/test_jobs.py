@@ -185,3 +185,18 @@ def test_progress_raises_once_cancelled():
     job.cancel()
     with pytest.raises(Cancelled):
         job.report(1, 2, "")
+
+
+def test_a_runner_stops_all_it_has():
+    runner, begun = Runner(), threading.Event()
+
+    def work(progress):
+        begun.set()
+        while True:
+            progress(0, 1, "on")
+            time.sleep(0.005)
+
+    jobs = [runner.submit("heavy", work, lane=lane) for lane in "aab"]
+    assert begun.wait(10)
+    assert runner.stop(10)
+    assert [job.state for job in jobs] == ["cancelled"] * 3

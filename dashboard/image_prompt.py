@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboard import image_reading, outcomes, state, work
+from dashboard import image_reading, outcomes, state, work, writers
 from dashboard.components.grid import grid
 from dashboard.components.picture import picture
 from dashboard.components.short_table import short_tables
-from dashboard.figures import attribution
 from dashboard.figures.grid import grid_payload
 from dashboard.figures.lens import stream_names
 from dashboard.figures.picture import signed_payload
@@ -134,7 +133,6 @@ def parts(view: View, scene: Scene) -> None:
     if found is None:
         return
     cfg = scene.model.cfg
-    mlp = cfg.d_mlp is not None
     against = "mean of all" if scene.wrong is None else f"logit of {scene.classes[scene.wrong]}"
     st.caption(
         plain(
@@ -142,16 +140,4 @@ def parts(view: View, scene: Scene) -> None:
             f"the {against}, through the final norm; together {sum(found.values()):+.3f} logits."
         )
     )
-    names = attribution.component_names(cfg.n_layers, cfg.n_heads, mlp)
-    where = {name: (r, c) for r, row in enumerate(names) for c, name in enumerate(row)}
-    left, right = st.columns(2, gap="medium")
-    with left:
-        grid(
-            attribution.component_grid(found, cfg.n_layers, cfg.n_heads, mlp, unit="logits"),
-            key="scene_components", selected=where.get(view.node or ""), largest=(52, 26),
-            on_pick=lambda r, c: state.put(node=names[r][c]),
-        )  # fmt: skip
-    with right:
-        st.plotly_chart(
-            attribution.layer_bars(found, cfg.n_layers), key="scene_layers", config={"displayModeBar": False}
-        )
+    writers.drawn(found, cfg, selected=view.node, key="scene_")

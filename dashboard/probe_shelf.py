@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, probe_runs, runs, state
+from dashboard import beside, page, probe_runs, runs, state
 from dashboard.figures.probe_scores import metric_name
 from dashboard.plain import plain
 from dashboard.probe_runs import Listed
 from dashboard.state import View
-from lens.nearest import unknown
 from probes.store import Run
 
 OF_PROBE: dict[str, Any] = {"run": None, "other": None, "target": None, "layer": None, "model": None}
@@ -78,9 +77,7 @@ def provenance(run: Run) -> None:
         "created": record.get("created", ""),
         "programs": ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items()),
     }
-    st.caption("Where it comes from")
-    table = "\n".join(f"| {plain(key)} | {plain(str(value))} |" for key, value in rows.items() if value)
-    st.markdown(f"| setting | value |\n|---|---|\n{table}")
+    beside.origin(rows)
     with st.expander("Everything that is kept of it"):
         st.json(dict(record), expanded=1)
         st.caption(plain(f"Saved in {run.path}"))
@@ -88,20 +85,8 @@ def provenance(run: Run) -> None:
 
 def comparing(view: View, run: Run, name: str, known: dict[str, Listed]) -> None:
     """Another run of probes beside this one: its best score at each place, and the settings that differ."""
-    st.markdown("**Compare**")
-    others = [other for other in known if other != name]
-    if view.other is not None and view.other not in others:
-        why = unknown("other run", view.other, others) if others else "there is no other run"
-        view = state.refuse(view, "other", why)
-    if not others:
-        st.caption("There is no other run to compare with.")
-        return
-    names = ["", *others]
-    st.selectbox(
-        "With", names, index=names.index(view.other or ""), format_func=lambda other: other or "no other run",
-        **state.shown("view_other", view.other or "", lambda to: state.put(probe=name, other=to or None)),
-    )  # fmt: skip
-    second = None if view.other is None else open_run(known, view.other)
+    other = beside.other_run(view, [run for run in known if run != name], probe=name)
+    second = None if other is None else open_run(known, other)
     if second is not None:
         st.dataframe(
             pd.DataFrame(side_by_side(run, second), columns=["", "this run", "the other"]),

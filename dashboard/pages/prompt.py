@@ -10,11 +10,10 @@ import streamlit as st
 from circuits.logit_attribution import LogitAttribution, logit_attribution, neuron_attribution
 from circuits.pairs import Pairs
 from circuits.places import place
-from dashboard import page, refusing, scene_prompt, sidebar, state, work
+from dashboard import page, refusing, scene_prompt, sidebar, state, work, writers
 from dashboard.components.grid import grid
 from dashboard.components.prompts import prompts
 from dashboard.components.short_table import short_tables
-from dashboard.figures import attribution
 from dashboard.figures.lens import lens_grid, shadings, stream_names
 from dashboard.figures.prompts import prompts_payload, side
 from dashboard.figures.short_table import short_table
@@ -254,27 +253,16 @@ def attributed(view: View, subject: Subject) -> None:
     )
     if found is None:
         return
-    shares, mlp = found.mean, cfg.stack.d_mlp is not None
+    shares = found.mean
     against = "wrong answer" if bool((pairs.wrong >= 0).any()) else "average token"
     st.caption(
         f"Each part's own contribution to the answer's logit above the {against}'s, through the final norm; together "
         f"they make {float(found.total.mean()):+.3f} logits. A part may also act through later ones: see Patching."
     )
-    names = attribution.component_names(cfg.n_layers, cfg.n_heads, mlp)
-    where = {name: (r, c) for r, row in enumerate(names) for c, name in enumerate(row)}
-    left, right = st.columns([1, 1], gap="medium")
-    with left:
-        grid(
-            attribution.component_grid(shares, cfg.n_layers, cfg.n_heads, mlp, unit="logits"),
-            key="components", selected=where.get(view.node or ""), largest=(52, 26),
-            on_pick=lambda r, c: state.put(node=names[r][c]),
-        )  # fmt: skip
+    right, where = writers.drawn(shares, cfg, selected=view.node)
     with right:
-        st.plotly_chart(
-            attribution.layer_bars(shares, cfg.n_layers), key="layers", config={"displayModeBar": False}
-        )
         strongest(shares, where)
-    if mlp:
+    if cfg.d_mlp is not None:
         neurons(view, subject, pairs, shares)
 
 

@@ -14,6 +14,7 @@ from circuits.compare import Comparison
 from circuits.store import Listed, Run
 from circuits.tasks import tasks
 from dashboard import (
+    beside,
     bundle,
     choices,
     exporting,
@@ -257,9 +258,7 @@ def provenance(run: Run) -> None:
         "seconds": ", ".join(f"{k} {v}" for k, v in (info.get("seconds") or {}).items()),
         "programs": ", ".join(f"{k} {v}" for k, v in (info.get("versions") or {}).items()),
     }
-    st.caption("Where it comes from")
-    table = "\n".join(f"| {plain(key)} | {plain(str(value))} |" for key, value in rows.items() if value)
-    st.markdown(f"| setting | value |\n|---|---|\n{table}")
+    beside.origin(rows)
     with st.expander("Everything that is kept of it"):
         st.json(dict(info), expanded=1)
         st.json(dict(run.summary), expanded=False)
@@ -271,28 +270,16 @@ def provenance(run: Run) -> None:
 
 def comparing(view: View, run: Run, name: str, found: list[Listed]) -> None:
     """Another run beside this one: what was asked, what came out, what the circuits share."""
-    st.markdown("**Compare**")
-    others = [other.path.name for other in found if other.path.name != name]
-    if view.other is not None and view.other not in others:
-        why = unknown("other run", view.other, others) if others else "there is no other run"
-        view = state.refuse(view, "other", why)
-    if not others:
-        st.caption("There is no other run to compare with.")
-        return
-    names = ["", *others]
-    st.selectbox(
-        "With", names, index=names.index(view.other or ""), format_func=lambda o: o or "no other run",
-        **state.shown("view_other", view.other or "", lambda to: state.put(other=to or None)),
-    )  # fmt: skip
-    if view.other is None:
+    other = beside.other_run(view, [kept.path.name for kept in found if kept.path.name != name])
+    if other is None:
         return
     try:
-        second = runs.open_run(view.other)
+        second = runs.open_run(other)
     except (ValueError, OSError) as error:
         st.error(plain(str(error)))
         return
     st.dataframe(
-        pd.DataFrame(side_by_side(run, second), columns=["", name, view.other]), hide_index=True, row_height=28,
+        pd.DataFrame(side_by_side(run, second), columns=["", name, other]), hide_index=True, row_height=28,
     )  # fmt: skip
     try:
         compared = Comparison(run.circuit, second.circuit)
@@ -304,7 +291,7 @@ def comparing(view: View, run: Run, name: str, found: list[Listed]) -> None:
         f"{shared:,} edges in both, {compared.only_a.n_edges:,} only in the first, {compared.only_b.n_edges:,} only in "
         f"the second; Jaccard {compared.jaccard:.2f} of edges, {compared.node_jaccard:.2f} of nodes."
     )
-    changes: dict[str, Any] = {**opened.ANEW, "run": name, "other": view.other}
+    changes: dict[str, Any] = {**opened.ANEW, "run": name, "other": other}
     page.link("circuit", "Draw both in one graph", view, icon=":material/difference:", **changes)
 
 

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "server.maxMessageSize": 64,
     "server.fileWatcherType": "none",
     "runner.magicEnabled": False,
+    "runner.postScriptGC": False,
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",

@@ -204,7 +204,7 @@ def _answers(kept: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[
         try:
             text = answer(question, kept, summary)
         except ValueError:
-            continue
+            continue  # damaged; the file itself goes along as it is
         if text is not None:
             rows.append((question.title, text))
     return rows

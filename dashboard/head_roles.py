@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import inspector, interventions, runs, subject, work
+from dashboard import inspector, interventions, page, runs, subject, work
 from dashboard.opened import Opened
 from dashboard.plain import plain
 from dashboard.state import View
@@ -16,7 +16,6 @@ from dashboard.subject import Subject
 
 MOST_PAIRS = 16
 BUTTON = "Name the roles of heads"
-ROW = 68  # pixels: only rows higher than 64 wrap texts that are too long for a line
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def rules(held: list[dict[str, Any]]) -> None:
                 [(role["role"], " and ".join(role["conditions"]), role["source"]) for role in held],
                 columns=["role", "a head has it if", "source"],
             ),
-            hide_index=True, key="rules_table", row_height=ROW,
+            hide_index=True, key="rules_table", row_height=page.WRAPPING,
         )  # fmt: skip
 
 

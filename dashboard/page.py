@@ -15,6 +15,8 @@ from dashboard.state import View, put
 PAGES = Path(__file__).parent / "pages"
 ICON = Path(__file__).parent / "icon.png"  # a file: icons by name would be fetched from elsewhere
 
+WRAPPING = 68  # pixels: only rows of a table higher than 64 wrap texts that are too long for a line
+
 STYLE = """<style>
 .stMainBlockContainer { padding: 3.9rem 2.6rem 2.5rem; }
 .stMainBlockContainer h1 { font-size: 1.5rem; padding: 0 0 0.2rem; }

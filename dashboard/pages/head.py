@@ -32,7 +32,6 @@ PAGE = Page(title="Head", icon=":material/center_focus_strong:", order=3)
 NOTHING, CORRUPT = "nothing", "counterfactual"
 OV, QK, ABLATE, EXAMPLES = "What it writes", "What it looks for", "Without it", "Where it is active"
 MOST_ROWS = 64
-ROW = 68  # pixels: only rows higher than 64 wrap texts that are too long for a line
 SHOWN = 12
 READ_HELP = "In this prompt: with all that earlier layers have added. By itself: its embedding"
 
@@ -203,7 +202,8 @@ def circuit_table(
     )
     frame = token_table(result, labels, model.to_str_tokens, names=names)
     st.dataframe(
-        frame, hide_index=True, height=min(460, ROW * len(frame) + 38), row_height=ROW, key=f"{what}_{side.key}",
+        frame, hide_index=True, height=min(460, page.WRAPPING * len(frame) + 38), row_height=page.WRAPPING,
+        key=f"{what}_{side.key}",
         column_config={
             names[0]: st.column_config.TextColumn(names[0], width=130),
             "own rank": st.column_config.NumberColumn("own rank", format="localized", width=70),

@@ -35,6 +35,7 @@ class HookedEncoder(Mounted, EncoderTexts):  # pyright: ignore[reportIncompatibl
     """An encoder trained on masked words, with TransformerLens's interface; see `Mounted` for its arguments."""
 
     described_by = staticmethod(encoder_config)
+    shaped_like = "BERT"
 
     def their_name(self, site: str) -> str:
         if site == "classifier.hook_logits" and self.follows:
@@ -49,17 +50,6 @@ class HookedEncoder(Mounted, EncoderTexts):  # pyright: ignore[reportIncompatibl
     def follows(self) -> bool:
         """Does this model say whether one sentence follows another?"""
         return self.cfg.classifier is not None and self.cfg.classifier.task == "follows"
-
-    @classmethod
-    def from_pretrained(cls, model_name: str, *args: Any, **options: Any) -> HookedEncoder:
-        """A loaded encoder, its weights as they are; see `lens.compat.loading.encoder_from_pretrained`.
-
-        Raises:
-            ValueError: unknown name or option, or no model of BERT's shape; one line says which.
-        """
-        from lens.compat.loading import encoder_from_pretrained
-
-        return encoder_from_pretrained(cls, model_name, "BERT", *args, **options)
 
     # ------------------------------------------------------------------ running
 

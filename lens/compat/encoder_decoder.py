@@ -41,6 +41,7 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
     """An encoder–decoder with TransformerLens's interface; see `Mounted` for its arguments."""
 
     described_by = staticmethod(encoder_decoder_config)
+    shaped_like = "T5"
 
     def their_name(self, site: str) -> str:
         if site == "encoder.hook_embed":
@@ -58,17 +59,6 @@ class HookedEncoderDecoder(Mounted, EncoderTexts):  # pyright: ignore[reportInco
         self.encoder.__class__ = EncoderBlocks
         if self.cfg.unembed is not None:
             self.unembed.__class__ = PlainUnembed
-
-    @classmethod
-    def from_pretrained(cls, model_name: str, *args: Any, **options: Any) -> HookedEncoderDecoder:
-        """A loaded encoder–decoder, its weights as they are; see `lens.compat.loading.encoder_from_pretrained`.
-
-        Raises:
-            ValueError: unknown name or option, or no model of T5's shape; one line says which.
-        """
-        from lens.compat.loading import encoder_from_pretrained
-
-        return encoder_from_pretrained(cls, model_name, "T5", *args, **options)
 
     # ------------------------------------------------------------------ running
 

@@ -1,11 +1,11 @@
-"""Text in and out of encoders in TransformerLens's words.
+"""How encoders and encoder–decoders are loaded, and text in and out of them, in TransformerLens's words.
 
 Letters: b batch, p position, d d_model, v vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,24 @@ from lens.inputs import ModelInputs
 from lens.model import Transformer
 from lens.text import tokenizer_of
 
+Made = TypeVar("Made", bound="EncoderTexts")
+
 
 class EncoderTexts(Transformer):
-    """What `HookedEncoder` and `HookedEncoderDecoder` know of text."""
+    """What `HookedEncoder` and `HookedEncoderDecoder` share beside their hooks: how they are loaded, and text."""
+
+    shaped_like: ClassVar[Literal["BERT", "T5"]]
+
+    @classmethod
+    def from_pretrained(cls: type[Made], model_name: str, *args: Any, **options: Any) -> Made:
+        """A loaded model, its weights as they are; see `lens.compat.loading.encoder_from_pretrained`.
+
+        Raises:
+            ValueError: unknown name or option, or a model of another shape; one line says which.
+        """
+        from lens.compat.loading import encoder_from_pretrained
+
+        return encoder_from_pretrained(cls, model_name, cls.shaped_like, *args, **options)
 
     def set_tokenizer(self, tokenizer: Any, default_padding_side: str = "right") -> None:
         """Use this tokenizer: one of lens, or a fast one of transformers.

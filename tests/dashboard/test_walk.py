@@ -32,8 +32,6 @@ NOTE = "The previous-token head feeds all induction heads. <b>Not bold</b>"
 
 
 def test_from_a_preset_to_a_verified_circuit_and_back(server, visit):
-    from playwright.sync_api import expect
-
     page = visit(f"{server.url}/?model={MODEL}&task=ioi").page
     preset(page)
     next_step(page, f"See what {MODEL} makes of a prompt")
@@ -55,13 +53,20 @@ def test_from_a_preset_to_a_verified_circuit_and_back(server, visit):
 
     # Another person opens both addresses
     other = visit(pinned).page
-    expect(other.locator(".node.selected")).to_have_attribute("data-id", HEAD)
-    expect(other.locator(f'.node[data-id="{HEAD}"] .pin')).to_have_count(1)
-    expect(other.get_by_role("button", name="Unpin")).to_be_visible()
-    other.goto(place)
-    expect(other.get_by_label("Notes", exact=True)).to_have_value(NOTE)
-    expect(other.get_by_text("1 pinned node")).to_be_visible()
-    export(other, run)
+    elsewhere(other, HEAD, place, run)
+
+
+def elsewhere(page: Page, node: str, place: str, run: str) -> None:
+    """Another person has opened the circuit with its pin, and then the run: the same is there, and is exported."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(".node.selected")).to_have_attribute("data-id", node)
+    expect(page.locator(f'.node[data-id="{node}"] .pin')).to_have_count(1)
+    expect(page.get_by_role("button", name="Unpin")).to_be_visible()
+    page.goto(place)
+    expect(page.get_by_label("Notes", exact=True)).to_have_value(NOTE)
+    expect(page.get_by_text("1 pinned node")).to_be_visible()
+    export(page, run)
 
 
 def preset(page: Page) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from circuits.tasks import tasks
 from tests.dashboard.browser import PATIENCE, address, choose, idle, next_step, opened, until_address
-from tests.dashboard.test_walk import NOTE, export, notes, pin, send
+from tests.dashboard.test_walk import elsewhere, notes, pin, send
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -49,12 +49,7 @@ def test_from_a_preset_to_a_circuit_and_back(server, visit):
 
     other = visit(pinned).page
     other.set_default_timeout(5 * PATIENCE)
-    expect(other.locator(".node.selected")).to_have_attribute("data-id", node)
-    expect(other.locator(f'.node[data-id="{node}"] .pin')).to_have_count(1)
-    other.goto(place)
-    expect(other.get_by_label("Notes", exact=True)).to_have_value(NOTE)
-    expect(other.get_by_text("1 pinned node")).to_be_visible()
-    export(other, run)
+    elsewhere(other, node, place, run)
 
 
 def preset(page: Page) -> None:

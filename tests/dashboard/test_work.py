@@ -37,7 +37,7 @@ def held() -> Iterator[Held]:
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    runner = Runner()
+    runner = Runner(who=lambda: work.session())  # noqa: PLW0108 -- tests put another function in its place
     monkeypatch.setattr(work, "runner", lambda: runner)
     return runner
 
@@ -135,7 +135,6 @@ def test_what_was_cancelled_is_not_begun_anew_by_itself(fresh, held, monkeypatch
 
     monkeypatch.setattr(work, "heavy", held, raising=False)
     monkeypatch.setattr(work, "PATIENCE", 0.0)
-    fresh._who = work.session
     at = AppTest.from_function(page, default_timeout=30).run()
     job = fresh.find("key")
     assert job is not None
@@ -157,12 +156,10 @@ def test_what_was_cancelled_is_not_begun_anew_by_itself(fresh, held, monkeypatch
 
 
 def test_what_another_session_cancelled_is_begun_for_this_one(fresh, held, monkeypatch):
-    fresh._who = work.session
     monkeypatch.setattr(work, "PATIENCE", 0.0)
     monkeypatch.setattr(work, "watch", lambda id: None)
     for who in ("other", "me"):
         monkeypatch.setattr(work, "session", lambda who=who: who)
-        fresh._who = work.session
         work.result("key", "Something heavy", held, lane="m")
         if who == "other":
             fresh.jobs()[0].cancel()
